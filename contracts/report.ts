@@ -1,0 +1,155 @@
+/** The job report: what a snapshot is worth, with the evidence. Unknown fields may appear; known ones keep their meaning. */
+import { z } from "zod";
+import { errorCodes } from "./errors.ts";
+import { freezeResultSchema } from "./freezer-protocol.ts";
+import { levelSchema } from "./level.ts";
+
+/**
+ * Why a disk or a job is worth less than asked, or a note that goes with it. Stable words.
+ * The text in `becauseTexts` is for people.
+ */
+export const becauseTexts = {
+	"ordered-crash": "The order asked for level crash: nothing was frozen.",
+	"no-applications": "No application is configured: nothing proves more than level file-system.",
+	"script-failed": "A script of an application failed, so it is not proved to have been quiet.",
+	"script-hold-lost": "A session script could not prove that it held all along.",
+	"freeze-failed": "A file system with storage on the disk could not be frozen.",
+	"foreign-freeze": "A file system was frozen by somebody else, so its state is not proved by us.",
+	"thawed-by-other": "A file system was thawed by somebody else before the snapshot ended.",
+	"thawed-early": "The hold ended before the snapshot did.",
+	"excluded-by-config": "A writable file system on the disk is excluded by the local configuration.",
+	"unsupported-file-system": "A writable file system on the disk cannot be frozen.",
+	"not-reached": "A writable file system on the disk is mounted where the agent cannot reach it.",
+	"appeared-after-plan": "A writable file system appeared on the disk after the plan was made.",
+	"spans-left-out-disk": "A file system on the disk also has storage on a disk that is not part of the job.",
+	"mapping-unproved": "The image was not shown to carry the disk's file system UUIDs or serial.",
+	"mapping-wrong": "The image carries other file systems than the disk.",
+	"snapshot-failed": "The snapshot of the disk failed.",
+	"snapshot-not-taken": "No snapshot of the disk was taken.",
+	"snapshot-outside-window": "The snapshot began before everything was frozen, or ended after the first thaw.",
+	"evidence-lost": "The evidence was lost: the agent or its extension ended during the job.",
+} as const;
+export type Because = keyof typeof becauseTexts;
+export const becauseSchema = z.enum(Object.keys(becauseTexts) as [Because, ...Because[]]);
+
+const ms = z.number().nonnegative();
+
+export const reportErrorSchema = z.object({
+	code: z.enum(errorCodes),
+	message: z.string(),
+	retryable: z.boolean(),
+});
+
+export const fileSystemReportSchema = z.object({
+	mountPoint: z.string(),
+	device: z.string(),
+	superblock: z.string(),
+	fsType: z.string(),
+	uuid: z.string().optional(),
+	/** Disks of the job that it has storage on. */
+	disks: z.array(z.string()),
+	/** Freeze level: 0 is frozen first. */
+	level: z.int(),
+	result: freezeResultSchema,
+	syncMs: ms.optional(),
+	freezeMs: ms.optional(),
+	heldMs: ms.optional(),
+	thawMs: ms.optional(),
+	/** FITHAW answered that it was frozen until then, and that was after the snapshot's end. */
+	frozenUntilSnapshotEnded: z.boolean(),
+	/** The nonce of the marker file that lay on it during the hold, when one could be written. */
+	marker: z.string().optional(),
+	error: z.string().optional(),
+});
+export type FileSystemReport = z.infer<typeof fileSystemReportSchema>;
+
+export const scriptReportSchema = z.object({
+	name: z.string(),
+	phase: z.enum(["pre", "post", "session"]),
+	exitCode: z.int().optional(),
+	signal: z.string().optional(),
+	timedOut: z.boolean().default(false),
+	/** Session scripts: whether it proved that it held from before the freeze until after the thaw. */
+	held: z.boolean().optional(),
+	durationMs: ms,
+	outputTail: z.string(),
+	error: reportErrorSchema.optional(),
+});
+export type ScriptReport = z.infer<typeof scriptReportSchema>;
+
+export const diskReportSchema = z.object({
+	name: z.string(),
+	serial: z.string().optional(),
+	sizeBytes: z.number().optional(),
+	included: z.boolean(),
+	/** null: the asker did not tell whether a snapshot was taken. */
+	achieved: levelSchema.nullable(),
+	held: levelSchema,
+	because: z.array(becauseSchema),
+	/** UUIDs of the file systems that must be found in the disk's image: the mapping proof. */
+	fileSystemUuids: z.array(z.string()),
+	snapshot: z.object({ id: z.string(), provider: z.string() }).optional(),
+});
+export type DiskReport = z.infer<typeof diskReportSchema>;
+
+export const notCoveredSchema = z.object({
+	/** A mount point, device or disk. */
+	what: z.string(),
+	/** A stable word: see `docs/report.md`. */
+	why: z.enum([
+		"disk-not-included",
+		"temp-disk",
+		"excluded-by-config",
+		"unsupported-file-system",
+		"network",
+		"read-only",
+		"no-storage",
+		"not-reached",
+		"swap",
+		"spans-left-out-disk",
+		"foreign-freeze",
+		"appeared-after-plan",
+	]),
+	detail: z.string().optional(),
+});
+export type NotCovered = z.infer<typeof notCoveredSchema>;
+
+export const reportSchema = z.object({
+	schemaVersion: z.literal(1),
+	jobId: z.string(),
+	requested: levelSchema,
+	accepted: levelSchema,
+	/** What the snapshot is worth; null: the asker did not tell whether one was taken. */
+	achieved: levelSchema.nullable(),
+	/** What the hold alone was worth. */
+	held: levelSchema,
+	because: z.array(becauseSchema),
+	/** UTC, RFC 3339. */
+	startedAt: z.iso.datetime(),
+	/** UTC by this machine's clock, of the first freeze call and the first thaw call: to compare with on-disk times. */
+	frozenAt: z.iso.datetime().optional(),
+	thawedAt: z.iso.datetime().optional(),
+	durationMs: ms,
+	extension: z.object({ name: z.string(), version: z.string() }),
+	window: z
+		.object({
+			predictedMs: ms.optional(),
+			/** First freeze call to last freeze answer. */
+			freezeMs: ms,
+			/** Last freeze answer to first thaw call. */
+			heldMs: ms,
+			/** First thaw call to last thaw answer. */
+			thawMs: ms,
+			/** First file system frozen to last file system frozen. */
+			skewMs: ms,
+		})
+		.optional(),
+	fileSystems: z.array(fileSystemReportSchema),
+	scripts: z.array(scriptReportSchema),
+	/** VSS writers; empty on Linux. */
+	writers: z.array(z.unknown()),
+	disks: z.array(diskReportSchema),
+	notCovered: z.array(notCoveredSchema),
+	error: reportErrorSchema.optional(),
+});
+export type Report = z.infer<typeof reportSchema>;

@@ -1,0 +1,28 @@
+import { defineConfig } from "vitest/config";
+
+/** The rings, from quick to real. `guest` mounts and freezes loop images, so it runs one file at a time. */
+export default defineConfig({
+	test: {
+		projects: [
+			{ test: { name: "unit", include: ["test/unit/**/*.test.ts"] } },
+			{ test: { name: "architecture", include: ["test/architecture/**/*.test.ts"] } },
+			{
+				test: {
+					name: "integration",
+					include: ["test/integration/**/*.test.ts"],
+					testTimeout: 60_000,
+					hookTimeout: 60_000,
+				},
+			},
+			{
+				test: {
+					name: "guest",
+					include: ["test/guest/**/*.test.ts"],
+					testTimeout: 120_000,
+					hookTimeout: 120_000,
+					fileParallelism: false,
+				},
+			},
+		],
+	},
+});
