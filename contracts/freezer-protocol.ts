@@ -79,7 +79,7 @@ export const freezerEventSchema = z.discriminatedUnion("type", [
 	z.strictObject({ type: z.literal("frozen"), atMs: z.number(), leftMs: z.number() }),
 	z.strictObject({
 		type: z.literal("failed"),
-		reason: z.enum(["freeze-failed", "freeze-late", "foreign-freeze", "cannot-open"]),
+		reason: z.enum(["freeze-failed", "freeze-late", "foreign-freeze", "cannot-open", "bad-message"]),
 		superblock: z.string().optional(),
 		message: z.string(),
 	}),

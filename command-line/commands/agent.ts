@@ -1,0 +1,66 @@
+import type { Command } from "commander";
+import { StillpointError } from "../../contracts/errors.ts";
+import type { CommandContext } from "../command-context.ts";
+import { printResult } from "../output.ts";
+import type { Act } from "../run-command-line.ts";
+
+export function addAgentCommands(program: Command, context: CommandContext, act: Act): void {
+	const agent = program.command("agent").description("the service on this machine");
+	agent
+		.command("run")
+		.description("run the agent in the foreground, as a service manager does")
+		.option("--config <file>", "configuration file (default /etc/stillpoint/agent.json, which may be absent)")
+		.option("--state-dir <folder>", "journal, enrolment and extensions (default /var/lib/stillpoint)")
+		.option("--log-dir <folder>", "logs (default /var/log/stillpoint)")
+		.option("--run-dir <folder>", "lock, socket and ledgers; on tmpfs (default /run/stillpoint)")
+		.option("--json", "print one JSON document when ready")
+		.action((options: { config?: string; stateDir?: string; logDir?: string; runDir?: string; json?: boolean }) =>
+			act(options, async () => {
+				requireRootOnLinux("the agent");
+				const { runAgent } = await import("../../agent/run-agent.ts");
+				const { json, ...flags } = options;
+				await runAgent({
+					flags,
+					environment: context.environment,
+					stopping: context.stopping,
+					onReady: () => printResult(context, json === true, { ready: true, pid: process.pid }, () => "agent ready"),
+				});
+				return undefined;
+			}),
+		);
+	agent
+		.command("enrol")
+		.alias("enroll")
+		.description("give this machine's agent an identity at a controller, by a one-time token")
+		.requiredOption("--controller <url>", "https URL of the controller")
+		.requiredOption("--token <token>", "made by: stillpoint controller token")
+		.option("--state-dir <folder>", "state folder of the agent", "/var/lib/stillpoint")
+		.option("--json", "print one JSON document")
+		.action((options: { controller: string; token: string; stateDir: string; json?: boolean }) =>
+			act(options, async () => {
+				requireRootOnLinux("enrolling");
+				const { enrol } = await import("../../agent/link/enrolment.ts");
+				const { readMachineIdentity } = await import("../../platform/linux/machine-identity.ts");
+				const { agentId } = await enrol({
+					controllerUrl: options.controller,
+					token: options.token,
+					stateDir: options.stateDir,
+					machine: await readMachineIdentity(),
+					signal: AbortSignal.any([context.stopping, AbortSignal.timeout(30_000)]),
+				});
+				printResult(
+					context,
+					options.json === true,
+					{ agentId },
+					() => `enrolled as ${agentId}; restart the agent to connect`,
+				);
+				return undefined;
+			}),
+		);
+}
+
+function requireRootOnLinux(what: string): void {
+	if (process.platform !== "linux")
+		throw new StillpointError("platform-unsupported", `${what} needs Linux, this is ${process.platform}`);
+	if (process.getuid?.() !== 0) throw new StillpointError("root-required", `${what} must run as root`);
+}

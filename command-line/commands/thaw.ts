@@ -1,0 +1,32 @@
+import type { Command } from "commander";
+import { StillpointError } from "../../contracts/errors.ts";
+import { thawFromLedgers } from "../../platform/linux/rescue-thaw.ts";
+import type { CommandContext } from "../command-context.ts";
+import { defaultRunFolder } from "../local-agent.ts";
+import { printResult, table } from "../output.ts";
+import type { Act } from "../run-command-line.ts";
+
+/**
+ * The way out when something is left frozen. It needs no agent, reads only the ledgers in the run folder, touches only
+ * what they say is ours, and makes no call that hangs on a frozen disk.
+ */
+export function addThawCommand(program: Command, context: CommandContext, act: Act): void {
+	program
+		.command("thaw")
+		.description("thaw whatever a job of Stillpoint left frozen on this machine; works without the agent")
+		.option("--run-dir <folder>", "run folder of the agent", defaultRunFolder)
+		.option("--json", "print one JSON document")
+		.action((options: { runDir: string; json?: boolean }) =>
+			act(options, async () => {
+				if (process.platform !== "linux") throw new StillpointError("platform-unsupported", "thaw works on Linux");
+				if (process.getuid?.() !== 0) throw new StillpointError("root-required", "thawing needs CAP_SYS_ADMIN");
+				const fileSystems = await thawFromLedgers(options.runDir);
+				printResult(context, options.json === true, { fileSystems }, () =>
+					fileSystems.length === 0
+						? "nothing of ours is frozen"
+						: table(fileSystems.map((one) => [one.mountPoint, one.result])),
+				);
+				return fileSystems.some((one) => one.result === "thaw-failed") ? 9 : 0;
+			}),
+		);
+}

@@ -1,0 +1,58 @@
+import { Command, CommanderError } from "commander";
+import { StillpointError } from "../contracts/errors.ts";
+import { version } from "../contracts/version.ts";
+import type { CommandContext } from "./command-context.ts";
+import { addAgentCommands } from "./commands/agent.ts";
+import { addControllerCommands } from "./commands/controller.ts";
+import { addReportCommand } from "./commands/report.ts";
+import { addSnapshotCommand } from "./commands/snapshot.ts";
+import { addStatusCommand } from "./commands/status.ts";
+import { addThawCommand } from "./commands/thaw.ts";
+import { printError } from "./output.ts";
+
+/**
+ * Runs the body of a command and keeps its exit status; every error ends here.
+ * A body returns nothing for 0, or the exit status for an outcome that is no error (such as 3: weaker than asked).
+ */
+export type Act = (options: { json?: boolean }, body: () => Promise<number | undefined>) => Promise<void>;
+
+/** Parses the command line and runs one command. Never throws; the result is the exit status. */
+export async function runCommandLine(words: readonly string[], context: CommandContext): Promise<number> {
+	let status = 0;
+	const act: Act = async (options, body) => {
+		try {
+			status = (await body()) ?? 0;
+		} catch (error) {
+			status = printError(context, options.json === true, error);
+		}
+	};
+	const program = new Command("stillpoint")
+		.description("Holds a machine's disks still for a snapshot, and says what the snapshot is worth.")
+		.version(version)
+		.showHelpAfterError("(see --help)")
+		.configureOutput({ writeOut: context.stdout, writeErr: context.stderr });
+	addAgentCommands(program, context, act);
+	addSnapshotCommand(program, context, act);
+	addStatusCommand(program, context, act);
+	addReportCommand(program, context, act);
+	addThawCommand(program, context, act);
+	addControllerCommands(program, context, act);
+	overrideExits(program);
+	try {
+		await program.parseAsync([...words], { from: "user" });
+	} catch (error) {
+		if (!(error instanceof CommanderError)) return printError(context, words.includes("--json"), error);
+		if (error.exitCode === 0) return 0;
+		// The text stands on stderr already; programs also get their document.
+		const usage = new StillpointError("usage-invalid", error.message);
+		if (words.includes("--json")) printError(context, true, usage);
+		return usage.traits.exit;
+	}
+	return status;
+}
+
+/** Commander would end the process itself: every command throws instead. */
+function overrideExits(command: Command): void {
+	command.exitOverride();
+	for (const one of command.commands) overrideExits(one);
+}

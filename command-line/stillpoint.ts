@@ -1,0 +1,30 @@
+#!/usr/bin/env node
+/**
+ * The `stillpoint` executable: the only file of the command line that touches argv, environment, signals and the exit
+ * status. Everything is loaded after the thread pool's size is set, because FITHAW of the third holder must never wait
+ * for a free thread.
+ */
+process.env["UV_THREADPOOL_SIZE"] ??= "16";
+
+const { runCommandLine } = await import("./run-command-line.ts");
+
+const stopping = new AbortController();
+let signalled: "SIGINT" | "SIGTERM" | undefined;
+for (const name of ["SIGINT", "SIGTERM"] as const) {
+	process.on(name, () => {
+		signalled ??= name;
+		stopping.abort();
+	});
+}
+// A reader that goes away (`stillpoint jobs | head`) must not end a command that holds a freeze.
+process.stdout.on("error", () => {});
+process.stderr.on("error", () => {});
+
+process.exitCode = await runCommandLine(process.argv.slice(2), {
+	environment: process.env,
+	stopping: stopping.signal,
+	signalled: () => signalled,
+	stdout: (text) => void process.stdout.write(text),
+	stderr: (text) => void process.stderr.write(text),
+	isTerminal: process.stdout.isTTY === true,
+});

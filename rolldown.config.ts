@@ -1,0 +1,67 @@
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { defineConfig, type Plugin, type RolldownOptions } from "rolldown";
+
+/**
+ * `dist/stillpoint.mjs` and the installable package `dist/extensions/VMSnapshotLinux/`. Bundled, a process reads a few
+ * files instead of a hundred: it starts faster and holds less memory. koffi stays outside, because it carries a native
+ * library: the files it needs are copied beside the programs.
+ */
+const root = dirname(fileURLToPath(import.meta.url));
+const dist = join(root, "dist");
+const extension = join(dist, "extensions", "VMSnapshotLinux");
+
+export default defineConfig([
+	program({ stillpoint: "command-line/stillpoint.ts" }, dist, () => {
+		copyKoffi(dist);
+		cpSync(join(root, "scripts"), join(dist, "scripts"), { recursive: true });
+	}),
+	program(
+		{
+			"vm-snapshot-linux": "extensions/vm-snapshot-linux/vm-snapshot-linux.ts",
+			freezer: "extensions/vm-snapshot-linux/freezer.ts",
+		},
+		extension,
+		() => {
+			copyKoffi(extension);
+			const manifest = readFileSync(join(root, "extensions/vm-snapshot-linux/HandlerManifest.json"), "utf8");
+			writeFileSync(join(extension, "HandlerManifest.json"), manifest.replaceAll(".ts", ".mjs"));
+		},
+	),
+]);
+
+function program(input: Record<string, string>, folder: string, afterwards: () => void): RolldownOptions {
+	const finish: Plugin = {
+		name: "stillpoint-package",
+		buildStart: () => {
+			if (folder === dist) rmSync(join(dist, "chunks"), { recursive: true, force: true });
+			mkdirSync(folder, { recursive: true });
+		},
+		writeBundle: afterwards,
+	};
+	return {
+		input,
+		platform: "node",
+		external: ["koffi", "bufferutil", "utf-8-validate"],
+		plugins: [finish],
+		output: {
+			dir: folder,
+			format: "esm",
+			entryFileNames: "[name].mjs",
+			chunkFileNames: "[name]-[hash].mjs",
+			minify: false,
+		},
+	};
+}
+
+function copyKoffi(folder: string): void {
+	const target = `koffi-${process.platform}-${process.arch}`;
+	for (const name of ["koffi", `@koromix/${target}`]) {
+		const from = join(root, "node_modules", name);
+		cpSync(from, join(folder, "node_modules", name), {
+			recursive: true,
+			filter: (path) => !/\/(doc|vendor|lib|musl_[^/]*)$|\.(cc|hh|inc|md|S|asm|txt)$/.test(path),
+		});
+	}
+}

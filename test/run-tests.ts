@@ -1,0 +1,90 @@
+/**
+ * `npm test`: says what this machine lacks (with `CI=true` and root on Debian it installs it, else a lack is an error),
+ * bundles the programs, runs every ring, and ends with one line that counts passed, failed and skipped.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { missingTools, packagesOf } from "./fixtures/required-tools.ts";
+
+type JsonReport = {
+	numPassedTests: number;
+	numFailedTests: number;
+	numPendingTests: number;
+	numTodoTests: number;
+	success: boolean;
+};
+
+const everything = [
+	"mkfs.ext4",
+	"mkfs.xfs",
+	"mkfs.btrfs",
+	"mkfs.vfat",
+	"fsfreeze",
+	"losetup",
+	"strace",
+	"unshare",
+	"ip",
+	"root",
+];
+const say = (line: string) => void process.stdout.write(`${line}\n`);
+
+process.exitCode = main();
+
+function main(): number {
+	const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
+	if (major < 24 || (major === 24 && minor < 12)) {
+		say(
+			`Node ${process.version} is too old: run this by \`npm test\`, which uses the Node of package.json (needs npm ci first).`,
+		);
+		return 1;
+	}
+	if (!provideTools(process.env["CI"] === "true")) return 1;
+	const bundle = spawnSync("rolldown", ["-c", "rolldown.config.ts", "--log-level", "warn"], { stdio: "inherit" });
+	if (bundle.status !== 0) return 1;
+	return runRings(process.argv.slice(2), process.env["CI"] === "true");
+}
+
+/** False when the tests must not run. */
+function provideTools(ci: boolean): boolean {
+	let missing = missingTools(everything);
+	const packages = packagesOf(missing);
+	if (ci && packages.length > 0 && process.getuid?.() === 0) {
+		say(`installing: ${packages.join(" ")}`);
+		const environment = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+		const options = { stdio: ["ignore", "ignore", "inherit"], env: environment } as const;
+		spawnSync("apt-get", ["update", "-qq"], options);
+		spawnSync("apt-get", ["install", "-y", "-qq", "--no-install-recommends", ...packages], options);
+		missing = missingTools(everything);
+	}
+	if (missing.length === 0) return true;
+	const lacking = packagesOf(missing);
+	say(`This machine lacks: ${missing.join(", ")}. What needs them is skipped and counted.`);
+	if (lacking.length > 0) say(`To run everything: apt-get install ${lacking.join(" ")}`);
+	return !ci;
+}
+
+function runRings(words: readonly string[], ci: boolean): number {
+	const folder = mkdtempSync(join(tmpdir(), "stillpoint-test-report-"));
+	try {
+		const output = join(folder, "report.json");
+		const run = spawnSync(
+			"vitest",
+			["run", "--reporter=default", "--reporter=json", `--outputFile.json=${output}`, ...words],
+			{
+				stdio: "inherit",
+			},
+		);
+		const report = JSON.parse(readFileSync(output, "utf8")) as JsonReport;
+		const skipped = report.numPendingTests + report.numTodoTests;
+		say(`${report.numPassedTests} passed, ${report.numFailedTests} failed, ${skipped} skipped`);
+		if (ci && skipped > 0 && words.length === 0) {
+			say("With CI=true nothing may be skipped.");
+			return 1;
+		}
+		return run.status ?? 1;
+	} finally {
+		rmSync(folder, { recursive: true, force: true });
+	}
+}
