@@ -1,0 +1,181 @@
+import type { Readable, Writable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
+import { asStillpointError, StillpointError } from "../../../contracts/errors.ts";
+import type { FreezerCommand, FreezerEvent, Ledger } from "../../../contracts/freezer-protocol.ts";
+import type { FreezeCalls, ProcessCalls } from "../freeze-calls.ts";
+import { mayBeFrozenByUs } from "../freeze-states.ts";
+import type { ProcessIdentity } from "../process-identity.ts";
+import { closeFolders, isHeld, openTargetFolder } from "../target-folders.ts";
+import { commandLimitBytes, createLineSplitter, parseFreezerCommand } from "./command-lines.ts";
+import { freezeAll, type HeldFileSystem, type HoldOptions, type ThawCause, thawAll } from "./hold.ts";
+import { removeLedger, writeLedger } from "./ledger-file.ts";
+
+export type FreezerOptions = {
+	readonly input: Readable;
+	/** Must be non-blocking: a parent that does not read can't hold up the thaw. */
+	readonly output: Writable;
+	readonly calls: FreezeCalls;
+	readonly processCalls: ProcessCalls;
+	readonly self: ProcessIdentity;
+	readonly threads: number;
+	/** Aborted by SIGTERM, SIGINT and SIGHUP. */
+	readonly signal: AbortSignal;
+	readonly nowMs: () => number;
+};
+
+type Targets = Extract<FreezerCommand, { type: "targets" }>;
+type Freeze = Extract<FreezerCommand, { type: "freeze" }>;
+type Prepared = { readonly command: Targets; readonly fileSystems: HeldFileSystem[]; readonly pinnedBytes: number };
+
+/** The parent may take this long to read the last lines before they are thrown away. */
+const lastWordsLimitMs = 1_000;
+
+/**
+ * One hold, from `targets` to `thawed`. Returns whether everything that it froze is thawed.
+ * Whatever ends it (asked, deadline, the parent gone, a signal, a line that is no command), it thaws first.
+ */
+export async function runFreezer(options: FreezerOptions): Promise<"clean" | "something-frozen"> {
+	const { output, nowMs } = options;
+	const stop = new AbortController();
+	const end = (cause: ThawCause): void => stop.abort(cause);
+	options.signal.addEventListener("abort", () => end("signal"), { once: true });
+	if (options.signal.aborted) end("signal");
+	output.on("error", () => undefined);
+	const say = (event: FreezerEvent): void => {
+		if (output.writable) output.write(`${JSON.stringify(event)}\n`);
+	};
+
+	let prepared: Promise<Prepared> | undefined;
+	let held: Promise<void> | undefined;
+	let deadline: NodeJS.Timeout | undefined;
+	const inFlight = new Map<HeldFileSystem, Promise<void>>();
+	const done = Promise.withResolvers<void>();
+	stop.signal.addEventListener("abort", () => done.resolve(), { once: true });
+
+	function fail(failure: Omit<Extract<FreezerEvent, { type: "failed" }>, "type">): void {
+		if (stop.signal.aborted) return;
+		say({ type: "failed", ...failure });
+		end("failed");
+	}
+
+	function obey(command: FreezerCommand): void {
+		if (stop.signal.aborted) return;
+		switch (command.type) {
+			case "targets":
+				if (prepared !== undefined) throw new StillpointError("message-invalid", "targets were told before");
+				prepared = prepare(options, command);
+				prepared.then(
+					({ pinnedBytes }) => say({ type: "ready", pinnedBytes }),
+					(error: unknown) => fail({ reason: "cannot-open", message: asStillpointError(error).message }),
+				);
+				return;
+			case "freeze":
+				if (prepared === undefined || held !== undefined)
+					throw new StillpointError("message-invalid", "freeze was told without targets, or twice");
+				deadline = setTimeout(end, command.holdLimitMs, "deadline" satisfies ThawCause);
+				held = hold(prepared, command, nowMs() + command.holdLimitMs);
+				held.catch((error: unknown) => fail({ reason: "freeze-failed", message: asStillpointError(error).message }));
+				return;
+			case "thaw":
+				end("asked");
+		}
+	}
+
+	async function hold(ready: Promise<Prepared>, command: Freeze, deadlineAtMs: number): Promise<void> {
+		const { fileSystems, command: targets } = await ready;
+		if (stop.signal.aborted) return;
+		const failure = await freezeAll(holdOptions(fileSystems, targets, command.freezeLimitMs), inFlight);
+		if (failure !== undefined) fail(failure);
+		if (stop.signal.aborted) return;
+		const atMs = nowMs();
+		say({ type: "frozen", atMs, leftMs: Math.max(0, deadlineAtMs - atMs) });
+		recordState(options, targets, fileSystems);
+	}
+
+	function holdOptions(fileSystems: HeldFileSystem[], targets: Targets, freezeLimitMs: number): HoldOptions {
+		return {
+			fileSystems,
+			calls: options.calls,
+			freezeLimitMs,
+			threads: options.threads,
+			stop: stop.signal,
+			onState: () => recordState(options, targets, fileSystems),
+			onEvent: say,
+			nowMs,
+		};
+	}
+
+	readCommands(options.input, {
+		onCommand: obey,
+		onEnd: () => end("eof"),
+		onFault: (message) => fail({ reason: "bad-message", message }),
+	});
+	await done.promise;
+	options.input.destroy();
+	const ready = await prepared?.catch(() => undefined);
+	const fileSystems = ready?.fileSystems ?? [];
+	const answers = ready ? await thawAll(holdOptions(fileSystems, ready.command, 0), inFlight) : [];
+	clearTimeout(deadline);
+	const stillFrozen = fileSystems.some((one) => mayBeFrozenByUs(one.state));
+	if (ready && !stillFrozen) removeLedger(ready.command.ledgerPath);
+	say({ type: "thawed", cause: stop.signal.reason as ThawCause, atMs: nowMs(), fileSystems: answers });
+	closeFolders(fileSystems);
+	await Promise.race([
+		new Promise<void>((resolve) => output.end(resolve)),
+		sleep(lastWordsLimitMs, undefined, { ref: false }),
+	]);
+	output.destroy();
+	return stillFrozen ? "something-frozen" : "clean";
+}
+
+async function prepare(options: FreezerOptions, command: Targets): Promise<Prepared> {
+	const superblocks = new Set(command.targets.map((target) => target.superblock));
+	if (superblocks.size < command.targets.length)
+		throw new StillpointError("message-invalid", "a superblock is named twice");
+	const opened = await Promise.all(command.targets.map((target) => openTargetFolder(target)));
+	const folders = opened.filter(isHeld);
+	const fault = opened.find((one) => !isHeld(one));
+	if (fault !== undefined && !isHeld(fault)) {
+		closeFolders(folders);
+		throw new StillpointError("freeze-failed", `${fault.target.mountPoint} ${fault.message}`);
+	}
+	const fileSystems = folders.map((folder): HeldFileSystem => ({ ...folder, state: "pending" }));
+	try {
+		recordState(options, command, fileSystems);
+	} catch (cause) {
+		closeFolders(folders);
+		throw new StillpointError("state-unusable", `${command.ledgerPath} cannot be written`, { cause });
+	}
+	return { command, fileSystems, pinnedBytes: options.processCalls.pinProgram() };
+}
+
+function recordState(options: FreezerOptions, command: Targets, fileSystems: readonly HeldFileSystem[]): void {
+	const ledger: Ledger = {
+		schemaVersion: 1,
+		jobId: command.jobId,
+		bootId: command.bootId,
+		freezer: options.self,
+		fileSystems: fileSystems.map(({ target, fd, state }) => ({ ...target, state, fd })),
+	};
+	writeLedger(command.ledgerPath, ledger);
+}
+
+type CommandHandlers = {
+	readonly onCommand: (command: FreezerCommand) => void;
+	readonly onEnd: () => void;
+	readonly onFault: (message: string) => void;
+};
+
+function readCommands(input: Readable, { onCommand, onEnd, onFault }: CommandHandlers): void {
+	const splitter = createLineSplitter(commandLimitBytes);
+	input.on("data", (chunk: Buffer) => {
+		try {
+			for (const line of splitter.push(chunk)) onCommand(parseFreezerCommand(line));
+		} catch (error) {
+			onFault(asStillpointError(error).message);
+		}
+	});
+	input.on("end", onEnd);
+	input.on("error", onEnd);
+	input.on("close", onEnd);
+}

@@ -1,0 +1,141 @@
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { StillpointError } from "../../contracts/errors.ts";
+import { type Ledger, ledgerSchema, mayBeOurs } from "../../contracts/freezer-protocol.ts";
+import { readBootId } from "./boot-id.ts";
+import { removeLedger } from "./freezer/ledger-file.ts";
+import { isVisible } from "./mount-lookup.ts";
+import { readOtherMountNamespaces } from "./mount-namespaces.ts";
+import { type Mount, readMountTable } from "./mount-table.ts";
+import { isSameProcessAlive, type ProcessIdentity } from "./process-identity.ts";
+import { holdTargets, type RescueResult, rescueThaw } from "./rescue-thaw.ts";
+import { type FolderFault, type HeldFolder, isHeld, openTargetFolder } from "./target-folders.ts";
+
+export type LedgerThawResult = {
+	readonly jobId: string;
+	readonly superblock: string;
+	readonly mountPoint: string;
+	readonly result: RescueResult["result"];
+	/** Why it is `thaw-failed`. */
+	readonly detail?: string;
+};
+
+export type LedgerThawOptions = {
+	/** How long the freezer may take to thaw by itself after SIGTERM, before SIGKILL. */
+	readonly askLimitMs?: number;
+	/** How long to repeat FITHAW while the killed freezer has a FIFREEZE in flight. */
+	readonly rescueLimitMs?: number;
+	readonly signal?: AbortSignal;
+};
+
+/**
+ * Thaws what earlier lives of Stillpoint left frozen, by the ledgers in `runDir`. Only what a ledger of this boot says
+ * may be ours is touched, and no call is made that hangs on a frozen disk. A freezer that still runs is asked first.
+ * Ledgers whose file systems all answered are removed.
+ * @throws `state-unusable` when the folder can't be read; a folder that does not exist is empty.
+ */
+export async function thawFromLedgers(runDir: string, options: LedgerThawOptions = {}): Promise<LedgerThawResult[]> {
+	const folder = join(runDir, "freezes");
+	const [bootId, names] = await Promise.all([readBootId(), listLedgers(folder)]);
+	const results: LedgerThawResult[] = [];
+	for (const name of names) {
+		const path = join(folder, name);
+		const ledger = await findLedger(path);
+		if (ledger === undefined || ledger.bootId !== bootId) continue;
+		const found = await thawFromLedger(ledger, options);
+		if (found.every((one) => one.result !== "thaw-failed")) removeLedger(path);
+		results.push(...found);
+	}
+	return results;
+}
+
+async function thawFromLedger(ledger: Ledger, options: LedgerThawOptions): Promise<LedgerThawResult[]> {
+	const suspects = ledger.fileSystems.filter((one) => mayBeOurs(one.state));
+	// Opened while the freezer still lives: its own descriptors are a way to what no path leads to.
+	const opened = await Promise.all(
+		suspects.map(({ state: _state, fd, ...target }) => reopen({ target, fd }, ledger.freezer)),
+	);
+	using held = holdTargets(opened);
+	const askLimit = AbortSignal.timeout(options.askLimitMs ?? 2_000);
+	const rescueLimit = AbortSignal.timeout((options.askLimitMs ?? 2_000) + (options.rescueLimitMs ?? 30_000));
+	const signal = options.signal === undefined ? rescueLimit : AbortSignal.any([options.signal, rescueLimit]);
+	sendSignal(ledger.freezer, "SIGTERM");
+	await whenGone(ledger.freezer, AbortSignal.any([askLimit, signal]));
+	sendSignal(ledger.freezer, "SIGKILL");
+	const rescued = await rescueThaw(held.folders, { until: whenGone(ledger.freezer, signal), signal });
+	return [
+		...rescued.map(({ errno, ...one }) => ({
+			jobId: ledger.jobId,
+			...one,
+			...(errno === undefined ? {} : { detail: `FITHAW answered ${errno}` }),
+		})),
+		...held.faults.map(({ target, message }) => ({
+			jobId: ledger.jobId,
+			superblock: target.superblock,
+			mountPoint: target.mountPoint,
+			result: "thaw-failed" as const,
+			detail: message,
+		})),
+	];
+}
+
+/** By its path, by the freezer's own descriptor, or by any other mount of the same superblock. */
+async function reopen(one: HeldFolder, freezer: ProcessIdentity): Promise<HeldFolder | FolderFault> {
+	const byPath = await openTargetFolder(one.target);
+	if (isHeld(byPath)) return byPath;
+	if (isSameProcessAlive(freezer)) {
+		const byDescriptor = await openTargetFolder(one.target, `/proc/${freezer.pid}/fd/${one.fd}`);
+		if (isHeld(byDescriptor)) return byDescriptor;
+	}
+	for (const path of await findOtherPaths(one.target.superblock)) {
+		const byAlias = await openTargetFolder(one.target, path, "any-folder");
+		if (isHeld(byAlias)) return byAlias;
+	}
+	return byPath;
+}
+
+async function findOtherPaths(superblock: string): Promise<string[]> {
+	const others = await readOtherMountNamespaces(AbortSignal.timeout(2_000));
+	return [
+		...visiblePaths(await readMountTable(), superblock, ""),
+		...others.flatMap(({ pid, mounts }) => visiblePaths(mounts, superblock, `/proc/${pid}/root`)),
+	];
+}
+
+function visiblePaths(mounts: readonly Mount[], superblock: string, prefix: string): string[] {
+	return mounts
+		.filter((mount) => mount.superblock === superblock && isVisible(mounts, mount))
+		.map((mount) => `${prefix}${mount.mountPoint}`);
+}
+
+async function listLedgers(folder: string): Promise<string[]> {
+	try {
+		return (await readdir(folder)).filter((name) => name.endsWith(".json"));
+	} catch (cause) {
+		if ((cause as NodeJS.ErrnoException).code === "ENOENT") return [];
+		throw new StillpointError("state-unusable", `${folder} cannot be read`, { cause, details: { path: folder } });
+	}
+}
+
+/** A file that is no ledger names nothing to thaw. */
+async function findLedger(path: string): Promise<Ledger | undefined> {
+	try {
+		return ledgerSchema.parse(JSON.parse(await readFile(path, "utf8")));
+	} catch {
+		return undefined;
+	}
+}
+
+function sendSignal(identity: ProcessIdentity, signal: NodeJS.Signals): void {
+	if (!isSameProcessAlive(identity)) return;
+	try {
+		process.kill(identity.pid, signal);
+	} catch {
+		// It ended in between.
+	}
+}
+
+async function whenGone(identity: ProcessIdentity, signal: AbortSignal): Promise<void> {
+	while (isSameProcessAlive(identity) && !signal.aborted) await sleep(10);
+}

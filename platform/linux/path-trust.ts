@@ -1,0 +1,48 @@
+import type { BigIntStats } from "node:fs";
+import { lstat, readlink } from "node:fs/promises";
+import { dirname, isAbsolute, join, resolve } from "node:path";
+import { StillpointError } from "../../contracts/errors.ts";
+
+/** How a path could be changed by someone who is not root. */
+export type TrustFault = { readonly path: string; readonly fault: string };
+
+/**
+ * Checks that nobody but root can change what `path` leads to: it and every folder up to `/`, and the same for
+ * each symbolic link on the way and what it leads to, belong to uid 0 and are not writable by group or others.
+ * A sticky folder such as /tmp is not trusted. Returns the real path that was checked.
+ * @throws `untrusted-path` naming the component; `not-found` when it does not exist.
+ */
+export async function checkRootOwnedChain(path: string): Promise<string> {
+	if (!isAbsolute(path)) throw untrusted({ path, fault: "is not an absolute path" });
+	return walk(resolve(path), { linksLeft: 40 });
+}
+
+async function walk(path: string, budget: { linksLeft: number }): Promise<string> {
+	const parent = dirname(path);
+	const realParent = parent === path ? path : await walk(parent, budget);
+	const here = parent === path ? path : join(realParent, path.slice(parent.length).replace(/^\//, ""));
+	const stats = await lstat(here, { bigint: true }).catch((cause: NodeJS.ErrnoException) => {
+		throw cause.code === "ENOENT" || cause.code === "ENOTDIR"
+			? new StillpointError("not-found", `${here} does not exist`, { cause, details: { path: here } })
+			: untrusted({ path: here, fault: `cannot be looked at (${cause.code})` }, cause);
+	});
+	const fault = findFault(stats);
+	if (fault !== undefined) throw untrusted({ path: here, fault });
+	if (!stats.isSymbolicLink()) return here;
+	budget.linksLeft -= 1;
+	if (budget.linksLeft < 0) throw untrusted({ path: here, fault: "is one of too many symbolic links" });
+	return walk(resolve(dirname(here), await readlink(here)), budget);
+}
+
+function findFault(stats: BigIntStats): string | undefined {
+	if (stats.uid !== 0n) return `belongs to uid ${stats.uid}`;
+	if (stats.isSymbolicLink()) return undefined;
+	if (!stats.isFile() && !stats.isDirectory()) return "is neither a file nor a folder";
+	if ((stats.mode & 0o022n) !== 0n)
+		return `is writable by group or others (mode ${(stats.mode & 0o7777n).toString(8).padStart(4, "0")})`;
+	return undefined;
+}
+
+function untrusted({ path, fault }: TrustFault, cause?: unknown): StillpointError {
+	return new StillpointError("untrusted-path", `${path} ${fault}`, { cause, details: { path, fault } });
+}
