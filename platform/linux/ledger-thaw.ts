@@ -9,8 +9,8 @@ import { isVisible } from "./mount-lookup.ts";
 import { readOtherMountNamespaces } from "./mount-namespaces.ts";
 import { type Mount, readMountTable } from "./mount-table.ts";
 import { isSameProcessAlive, type ProcessIdentity } from "./process-identity.ts";
-import { holdTargets, type RescueResult, rescueThaw } from "./rescue-thaw.ts";
 import { type FolderFault, type HeldFolder, isHeld, openTargetFolder } from "./target-folders.ts";
+import { holdTargets, type RescueResult, rescueThaw } from "./thaw-until-reaped.ts";
 
 export type LedgerThawResult = {
 	readonly jobId: string;

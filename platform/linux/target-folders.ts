@@ -17,6 +17,7 @@ export type FolderFault = { readonly target: FreezeTarget; readonly message: str
 export async function openTargetFolder(
 	target: FreezeTarget,
 	path = target.openPath,
+	which: "planned-folder" | "any-folder" = "planned-folder",
 ): Promise<HeldFolder | FolderFault> {
 	let fd: number;
 	try {
