@@ -109,8 +109,9 @@ class Session implements SessionScript {
 		if (line === "ready" && !this.#released) {
 			this.#wasReady = true;
 			this.#ready.resolve();
-		} else if (line === "held" && this.#released) {
-			this.#answer ??= "held";
+		} else if (line === "held") {
+			if (this.#released) this.#answer ??= "held";
+			else this.#lose("it said held before it was asked");
 		} else if (line === "lost" || line.startsWith("lost ")) {
 			this.#answer = "lost";
 			this.#lose(line.slice("lost ".length) || "it gave no reason");

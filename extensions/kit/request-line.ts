@@ -1,0 +1,68 @@
+import type { Readable } from "node:stream";
+import { StillpointError } from "../../contracts/errors.ts";
+import { type SnapshotRequest, snapshotRequestSchema } from "../../contracts/extension.ts";
+
+/** A request is a page of JSON at most; more is a mistake or an attack. */
+export const maxRequestBytes = 256 * 1024;
+
+export type RequestLine = {
+	readonly request: SnapshotRequest;
+	/** Settles at the end of stdin, which means that the host is gone. What comes after the line is ignored. */
+	readonly hostGone: Promise<void>;
+};
+
+/**
+ * Reads the first line of stdin. @throws `message-invalid` naming the field, `message-too-large`, `asker-lost` when
+ * stdin ends before the line does, `deadline-passed`.
+ */
+export async function readRequestLine(stdin: Readable, limitMs: number): Promise<RequestLine> {
+	const gone = Promise.withResolvers<void>();
+	const line = Promise.withResolvers<string>();
+	const chunks: Buffer[] = [];
+	let bytes = 0;
+	let complete = false;
+	stdin.on("data", (chunk: Buffer) => {
+		if (complete) return;
+		const end = chunk.indexOf(0x0a);
+		const part = end < 0 ? chunk : chunk.subarray(0, end);
+		bytes += part.length;
+		if (bytes > maxRequestBytes) {
+			complete = true;
+			line.reject(new StillpointError("message-too-large", `the request is larger than ${maxRequestBytes} bytes`));
+			return;
+		}
+		chunks.push(part);
+		if (end < 0) return;
+		complete = true;
+		line.resolve(Buffer.concat(chunks).toString("utf8"));
+	});
+	const onEnd = () => {
+		gone.resolve();
+		line.reject(new StillpointError("asker-lost", "stdin ended before the request did"));
+	};
+	stdin.on("end", onEnd);
+	stdin.on("close", onEnd);
+	stdin.on("error", onEnd);
+	const timer = setTimeout(
+		() => line.reject(new StillpointError("deadline-passed", `no request within ${limitMs} ms`)),
+		limitMs,
+	);
+	try {
+		return { request: parseRequest(await line.promise), hostGone: gone.promise };
+	} finally {
+		clearTimeout(timer);
+	}
+}
+
+export function parseRequest(line: string): SnapshotRequest {
+	let content: unknown;
+	try {
+		content = JSON.parse(line);
+	} catch (cause) {
+		throw new StillpointError("message-invalid", "the request is not JSON", { cause });
+	}
+	const parsed = snapshotRequestSchema.safeParse(content);
+	if (parsed.success) return parsed.data;
+	const issues = parsed.error.issues.map((issue) => `${issue.path.map(String).join(".")}: ${issue.message}`);
+	throw new StillpointError("message-invalid", `the request: ${issues.join("; ")}`, { details: { issues } });
+}

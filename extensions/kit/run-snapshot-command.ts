@@ -1,0 +1,42 @@
+/** What an extension author imports to answer `snapshotCommand`; see contracts/extension.ts. */
+import type { Readable } from "node:stream";
+import { worstError } from "../../contracts/errors.ts";
+import type { SnapshotRequest } from "../../contracts/extension.ts";
+import { readRequestLine } from "./request-line.ts";
+import { attachToHost, type ConnectHost, type SnapshotHost } from "./snapshot-host.ts";
+
+export type { CommandInbox, CommandOf } from "./command-inbox.ts";
+export type { SnapshotHost } from "./snapshot-host.ts";
+
+const requestLimitMs = 10_000;
+
+export type SnapshotCommand = {
+	readonly stdin: Readable;
+	/** `connectLocalChannel` of platform/local-channel.ts. */
+	readonly connect: ConnectHost;
+	/** Aborted by signals to the process. */
+	readonly signal: AbortSignal;
+	/** Called as soon as the request is read, while the channel is still being connected: for what takes long to start. */
+	readonly onRequest?: (request: SnapshotRequest) => void;
+	/** Makes the snapshot and sends the report; see the contract. What it throws is told on stderr. */
+	readonly work: (host: SnapshotHost) => Promise<void>;
+	readonly stderr: { write(text: string): unknown };
+};
+
+/** Reads the request, attaches, works. Returns the exit status: 0 only when `work` returned. */
+export async function runSnapshotCommand(command: SnapshotCommand): Promise<number> {
+	try {
+		const { request, hostGone } = await readRequestLine(command.stdin, requestLimitMs);
+		command.onRequest?.(request);
+		await using host = await attachToHost(request, { connect: command.connect, hostGone, signal: command.signal });
+		await command.work(host);
+		return 0;
+	} catch (thrown) {
+		const error = worstError(thrown);
+		command.stderr.write(`${JSON.stringify({ error: error.toJSON() })}\n`);
+		return error.traits.exit;
+	} finally {
+		// An open stdin would keep the process alive.
+		command.stdin.destroy();
+	}
+}
