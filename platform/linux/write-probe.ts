@@ -1,0 +1,100 @@
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { createLineSplitter } from "./freezer/command-lines.ts";
+
+/**
+ * `stuck`: the write did not return in time: a foreign freeze or a disk that hangs; it may still happen later.
+ * `failed`: any other errno.
+ */
+export type ProbeResult = "ok" | "stuck" | "no-space" | "read-only" | "failed";
+
+export type ProbeOptions = {
+	/** A directory of each file system, as `openPath` of a target. */
+	readonly folders: readonly string[];
+	readonly jobId: string;
+	readonly limitMs: number;
+	/** Program and arguments of the probe process; by default the one beside this source, run by this Node. */
+	readonly command?: readonly [string, ...string[]];
+};
+
+export type ProbeAnswer = { readonly folder: string; readonly result: ProbeResult; readonly errno?: string };
+
+/** What a marker file holds, one line of JSON. */
+export type Marker = { readonly jobId: string; readonly marker: string; readonly writtenAt: string };
+
+export function markerName(jobId: string): string {
+	return `.stillpoint-hold-${jobId}`;
+}
+
+/**
+ * Writes a marker file into each folder and makes it durable, all in parallel. A write that blocks can't be taken
+ * back, not even by SIGKILL, so a process of its own makes it, which is left behind when it does not come back.
+ */
+export function writeMarkers(options: ProbeOptions & { readonly nonce: string }): Promise<ProbeAnswer[]> {
+	const content: Marker = { jobId: options.jobId, marker: options.nonce, writtenAt: new Date().toISOString() };
+	return runProbe(options, { type: "write", content: `${JSON.stringify(content)}\n` });
+}
+
+/** Takes the markers away; one that is not there is `ok`. Only after the thaw: it would hang before. */
+export function removeMarkers(options: ProbeOptions): Promise<ProbeAnswer[]> {
+	return runProbe(options, { type: "remove" });
+}
+
+type Request = { readonly type: "write"; readonly content: string } | { readonly type: "remove" };
+
+async function runProbe(options: ProbeOptions, request: Request): Promise<ProbeAnswer[]> {
+	const { folders, jobId, limitMs } = options;
+	if (folders.length === 0) return [];
+	const answers = new Map<number, ProbeAnswer>();
+	const [program, ...args] = options.command ?? [
+		process.execPath,
+		fileURLToPath(new URL("./write-probe-process.ts", import.meta.url)),
+	];
+	const child = spawn(program, args, {
+		cwd: "/",
+		env: { UV_THREADPOOL_SIZE: String(Math.min(1024, folders.length + 2)) },
+		stdio: ["pipe", "pipe", "ignore"],
+	});
+	const ended = Promise.withResolvers<void>();
+	const splitter = createLineSplitter(1024 * 1024);
+	child.stdout.on("data", (chunk: Buffer) => {
+		try {
+			for (const line of splitter.push(chunk)) note(JSON.parse(line));
+		} catch {
+			child.kill("SIGKILL");
+		}
+	});
+	function note({ index, errno }: { index: number; errno?: string }): void {
+		const folder = folders[index];
+		if (folder === undefined) return;
+		answers.set(index, { folder, result: resultOf(errno), ...(errno === undefined ? {} : { errno }) });
+		if (answers.size === folders.length) ended.resolve();
+	}
+	child.on("error", () => ended.resolve());
+	child.on("close", () => ended.resolve());
+	child.stdin.on("error", () => undefined);
+	child.stdin.end(`${JSON.stringify({ ...request, paths: folders.map((one) => join(one, markerName(jobId))) })}\n`);
+	const timer = setTimeout(() => ended.resolve(), limitMs);
+	await ended.promise;
+	clearTimeout(timer);
+	const late = child.exitCode === null && child.signalCode === null && answers.size < folders.length;
+	child.kill("SIGKILL");
+	child.stdout.destroy();
+	child.unref();
+	return folders.map((folder, index) => answers.get(index) ?? { folder, result: late ? "stuck" : "failed" });
+}
+
+function resultOf(errno: string | undefined): ProbeResult {
+	switch (errno) {
+		case undefined:
+			return "ok";
+		case "ENOSPC":
+		case "EDQUOT":
+			return "no-space";
+		case "EROFS":
+			return "read-only";
+		default:
+			return "failed";
+	}
+}
