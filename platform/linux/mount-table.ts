@@ -39,7 +39,7 @@ function parseLine(line: string, number: number): Mount {
 	const fields = line.split(" ");
 	const separator = fields.indexOf("-", 6);
 	const [id, parentId, superblock, root, mountPoint, options] = fields;
-	const [fsType, source, superOptions, ...rest] = separator < 0 ? [] : fields.slice(separator + 1);
+	const [fsType, source, superOptions] = separator < 0 ? [] : fields.slice(separator + 1);
 	if (
 		!isCount(id) ||
 		!isCount(parentId) ||
@@ -50,8 +50,7 @@ function parseLine(line: string, number: number): Mount {
 		!options ||
 		!fsType ||
 		source === undefined ||
-		superOptions === undefined ||
-		rest.length > 0
+		superOptions === undefined
 	)
 		throw new StillpointError("message-invalid", `line ${number} of the mount table is not understood`, {
 			details: { line: line.slice(0, 200) },
