@@ -123,6 +123,8 @@ export const controllerJobSchema = z.object({
 	endedAt: z.iso.datetime().optional(),
 	recoveryPointId: z.string().optional(),
 	level: levelSchema.nullable().optional(),
+	/** The job went on at level crash, with nothing frozen, because the copy does not fit into the hold. */
+	lowered: z.object({ from: levelSchema, code: z.literal("copy-too-slow"), message: z.string() }).optional(),
 	/** Order sent to `frozen` received, on the controller's monotonic clock. */
 	orderToFrozenMs: z.number().optional(),
 	report: reportSchema.optional(),

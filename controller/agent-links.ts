@@ -1,0 +1,175 @@
+import type { WebSocket } from "ws";
+import type { ControllerMessage } from "../contracts/controller-messages.ts";
+import { StillpointError } from "../contracts/errors.ts";
+import type { Report } from "../contracts/report.ts";
+import {
+	type AgentLink,
+	type AgentWord,
+	closeCodes,
+	type Hello,
+	offline,
+	type RequestMethod,
+	serveAgentLink,
+} from "./agent-link.ts";
+import { raceSignal, startDeadline } from "./deadline.ts";
+import type { Log } from "./log.ts";
+
+type WordOf<T extends AgentWord["type"]> = Extract<AgentWord, { type: T }>;
+
+/** What one job says and hears, whichever connection carries it. Words that came early wait here until asked for. */
+export type JobChannel = Disposable & {
+	/** False when the agent is not connected. */
+	send(message: ControllerMessage): boolean;
+	/** The latest word of the first of these types that came or comes; each word is given once. */
+	next<T extends AgentWord["type"]>(types: readonly T[], signal: AbortSignal): Promise<WordOf<T>>;
+	/** A word that came already; it is given once, as by `next`. */
+	find<T extends AgentWord["type"]>(types: readonly T[]): WordOf<T> | undefined;
+	/** The connection that was there at the opening ended; a later one does not undo it. */
+	readonly lost: AbortSignal;
+	/** Called when the agent connects again and says that it runs this job. */
+	onReturn: (() => void) | undefined;
+};
+
+export type AgentLinks = AsyncDisposable & {
+	/** Takes over an authenticated connection. A second one of the same agent replaces the first. */
+	accept(socket: WebSocket, agentId: string): void;
+	isConnected(agentId: string): boolean;
+	/** `agent-offline`, `deadline-passed`, or the agent's own error. */
+	request(agentId: string, method: RequestMethod, limitMs: number): Promise<unknown>;
+	/** `agent-offline` when it is not connected. */
+	openChannel(agentId: string, agentJobId: string): JobChannel;
+};
+
+export type AgentLinksOptions = {
+	readonly log: Log;
+	readonly onSeen: (agentId: string, hello?: Hello) => Promise<void>;
+	/** Resolves when the report is stored for good, or was before: then it is acknowledged. */
+	readonly onReport: (agentId: string, sequence: number, report: Report) => Promise<void>;
+};
+
+type OpenChannel = {
+	readonly agentId: string;
+	readonly agentJobId: string;
+	readonly channel: JobChannel;
+	hear(word: AgentWord): void;
+	lose(): void;
+};
+
+export function makeAgentLinks({ log, onSeen, onReport }: AgentLinksOptions): AgentLinks {
+	const links = new Map<string, AgentLink>();
+	const open = new Set<AgentLink>();
+	const channels = new Set<OpenChannel>();
+	const channelsOf = (agentId: string) => [...channels].filter((one) => one.agentId === agentId);
+
+	function onGreeted(link: AgentLink, hello: Hello): void {
+		const { agentId } = link;
+		const before = links.get(agentId);
+		links.set(agentId, link);
+		if (before !== undefined) {
+			log.warn("agent connected again, the first connection ends", { agentId });
+			loseChannels(agentId);
+			before.close(closeCodes.policy, "replaced");
+		}
+		log.info("agent connected", { agentId, version: hello.version, hostname: hello.machine.hostname });
+		const { runningJobId } = hello;
+		if (runningJobId === undefined) return;
+		const known = channelsOf(agentId).find((one) => one.agentJobId === runningJobId);
+		if (known?.channel.onReturn !== undefined) known.channel.onReturn();
+		else link.send({ type: "cancel", jobId: runningJobId, code: "asker-lost" });
+	}
+
+	async function onWord(link: AgentLink, word: AgentWord): Promise<void> {
+		if (links.get(link.agentId) !== link) return;
+		if (word.type === "report") {
+			await onReport(link.agentId, word.sequence, word.report);
+			link.send({ type: "ack", sequence: word.sequence });
+		}
+		const jobId = word.type === "report" ? word.report.jobId : word.jobId;
+		for (const one of channelsOf(link.agentId)) if (one.agentJobId === jobId) one.hear(word);
+	}
+
+	function loseChannels(agentId: string): void {
+		for (const one of channelsOf(agentId)) one.lose();
+	}
+
+	function onClosed(link: AgentLink): void {
+		open.delete(link);
+		if (links.get(link.agentId) !== link) return;
+		links.delete(link.agentId);
+		loseChannels(link.agentId);
+		log.info("agent disconnected", { agentId: link.agentId });
+		onSeen(link.agentId).catch((error) => log.error("agent not marked as seen", { reason: String(error) }));
+	}
+
+	return {
+		accept(socket, agentId) {
+			const link = serveAgentLink({
+				socket,
+				agentId,
+				log,
+				onClosed,
+				onWord,
+				onGreeted,
+				onHello: (greeted, hello) => onSeen(greeted.agentId, hello),
+			});
+			open.add(link);
+		},
+		isConnected: (agentId) => links.has(agentId),
+		async request(agentId, method, limitMs) {
+			const link = links.get(agentId);
+			if (link === undefined) throw offline(agentId);
+			using deadline = startDeadline(limitMs, `${method} of agent ${agentId}`);
+			return await link.request(method, deadline.signal);
+		},
+		openChannel(agentId, agentJobId) {
+			if (!links.has(agentId)) throw offline(agentId);
+			const heard = new Map<string, AgentWord>();
+			const waiting = new Set<() => void>();
+			const lost = new AbortController();
+			const channel: JobChannel = {
+				lost: lost.signal,
+				onReturn: undefined,
+				send: (message) => links.get(agentId)?.send(message) ?? false,
+				find(types) {
+					const type = types.find((one) => heard.has(one));
+					const word = type === undefined ? undefined : heard.get(type);
+					if (word !== undefined) heard.delete(word.type);
+					return word as never;
+				},
+				async next(types, signal) {
+					for (;;) {
+						const word = channel.find(types);
+						if (word !== undefined) return word;
+						const { promise, resolve } = Promise.withResolvers<void>();
+						waiting.add(resolve);
+						try {
+							await raceSignal(promise, signal);
+						} finally {
+							waiting.delete(resolve);
+						}
+					}
+				},
+				[Symbol.dispose]() {
+					channels.delete(entry);
+				},
+			};
+			const entry: OpenChannel = {
+				agentId,
+				agentJobId,
+				channel,
+				hear(word) {
+					heard.set(word.type, word);
+					for (const resolve of waiting) resolve();
+				},
+				lose: () => lost.abort(new StillpointError("agent-offline", `the link to agent ${agentId} was lost`)),
+			};
+			channels.add(entry);
+			return channel;
+		},
+		async [Symbol.asyncDispose]() {
+			for (const link of open) link.close(closeCodes.goingAway, "stopping");
+			const deadline = Date.now() + 1_500;
+			while (open.size > 0 && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 20));
+		},
+	};
+}

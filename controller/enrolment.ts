@@ -1,0 +1,44 @@
+import { randomBytes } from "node:crypto";
+import type { z } from "zod";
+import {
+	enrolRequestSchema,
+	type enrolResponseSchema,
+	type tokenResponseSchema,
+} from "../contracts/controller-messages.ts";
+import { StillpointError } from "../contracts/errors.ts";
+import type { CertificateAuthority } from "./certificate-authority.ts";
+import { parseFields } from "./field-issue.ts";
+import type { Store } from "./store.ts";
+import { formatToken, hashSecret, makeToken, parseToken } from "./tokens.ts";
+
+export type Enrolment = {
+	/** The secret is shown this once; the store keeps its hash. */
+	makeToken(validMs: number): Promise<z.output<typeof tokenResponseSchema>>;
+	/** `token-invalid` says nothing of why; a request that is no good does not use the token up. */
+	enrol(body: unknown): Promise<z.output<typeof enrolResponseSchema>>;
+};
+
+export function makeEnrolment(store: Store, authority: CertificateAuthority): Enrolment {
+	return {
+		async makeToken(validMs) {
+			const token = makeToken(authority.fingerprint);
+			const expiresAt = new Date(Date.now() + validMs).toISOString();
+			await store.addToken({ id: token.id, secretHash: hashSecret(token), expiresAt });
+			return { token: formatToken(token), expiresAt };
+		},
+		async enrol(body) {
+			const { token: text, csr, machine } = parseFields(enrolRequestSchema, body, "message-invalid");
+			const token = parseToken(text);
+			const refused = () => new StillpointError("token-invalid", "the enrolment token was refused");
+			if (token === undefined || token.caFingerprint !== authority.fingerprint) throw refused();
+			const stored = { id: token.id, secretHash: hashSecret(token) };
+			if (!(await store.isTokenUsable(stored, new Date().toISOString()))) throw refused();
+			const agentId = `agent-${randomBytes(8).toString("hex")}`;
+			const certificate = await authority.issueAgent(agentId, csr);
+			const enrolledAt = new Date().toISOString();
+			if (!(await store.useToken(stored, enrolledAt))) throw refused();
+			await store.addAgent({ agentId, machine, enrolledAt, disks: [] });
+			return { agentId, certificate, ca: authority.certificate };
+		},
+	};
+}

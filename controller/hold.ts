@@ -1,0 +1,221 @@
+import { performance } from "node:perf_hooks";
+import { asStillpointError, StillpointError } from "../contracts/errors.ts";
+import type { HoldCommand, SnapshotOutcome } from "../contracts/hold-protocol.ts";
+import type { Order } from "../contracts/order.ts";
+import type { RecoveryPointDisk } from "../contracts/recovery-point.ts";
+import type { Report } from "../contracts/report.ts";
+import type { AgentWord } from "./agent-link.ts";
+import type { AgentLinks, JobChannel } from "./agent-links.ts";
+import { raceSignal, startDeadline } from "./deadline.ts";
+import { mapDisks } from "./disk-mapping.ts";
+import { fitsHold, takeMarginMs } from "./hold-margin.ts";
+import type { LiveJob } from "./live-job.ts";
+import type { Log } from "./log.ts";
+import type { PreparedSnapshot, SnapshotProvider } from "./providers/provider.ts";
+import type { DiskMapping } from "./store.ts";
+
+export type HoldLimits = {
+	/** Order sent to its answer. */
+	readonly answerMs: number;
+	/** `done` sent to the report: the agent's post-scripts run in it. */
+	readonly reportMs: number;
+	/** A job that failed waits so long for the agent's report, to show it; a late one is added to the job anyway. */
+	readonly lateReportMs: number;
+	/** A stopping controller waits so long to hear that the agent let go. */
+	readonly stoppingMs: number;
+};
+
+export const holdLimits: HoldLimits = {
+	answerMs: 10_000,
+	reportMs: 2_400_000,
+	lateReportMs: 15_000,
+	stoppingMs: 2_000,
+};
+
+/** Added to what the agent was granted, for messages on the way. */
+const graceMs = 5_000;
+
+export type Hold = {
+	readonly links: Pick<AgentLinks, "openChannel">;
+	readonly provider: SnapshotProvider;
+	readonly limits: HoldLimits;
+	readonly log: Log;
+	readonly job: LiveJob;
+	readonly order: Order;
+	readonly mappings: readonly DiskMapping[];
+	/** Empty, for the images. */
+	readonly folder: string;
+	/** The reason is a `StillpointError`: `cancelled` or `stopping`. */
+	readonly signal: AbortSignal;
+};
+
+export type TakenImages = { readonly disks: RecoveryPointDisk[]; readonly report: Report };
+
+/** What the agent must be told when the job fails at this point. */
+type Owed = "cancel" | "release" | "cancel-if-asked" | "nothing";
+type Talk = Hold & { readonly channel: JobChannel; readonly progress: { owed: Owed } };
+type Frozen = { readonly prepared: PreparedSnapshot; readonly leftMs: number };
+
+/**
+ * One order by the hold protocol, from `order` to the report: when it resolves the images lie safely in the folder,
+ * and the report is the agent's verdict on them. Whatever fails before `done`: the agent is told first, before
+ * anything here is undone.
+ */
+export async function takeUnderHold(hold: Hold): Promise<TakenImages> {
+	using channel = hold.links.openChannel(hold.job.stored.job.agentId, hold.order.jobId);
+	await using undo = new AsyncDisposableStack();
+	const talk: Talk = { ...hold, channel, progress: { owed: "cancel" } };
+	try {
+		const frozen = await reachFrozen(talk, undo);
+		await takeInWindow(talk, frozen);
+		return await describeAndAwaitReport(talk, frozen.prepared);
+	} catch (error) {
+		const failure = asStillpointError(error);
+		letGo(talk, failure);
+		throw await awaitEnd(talk, failure);
+	}
+}
+
+async function reachFrozen(talk: Talk, undo: AsyncDisposableStack): Promise<Frozen> {
+	const { job, order, limits, provider, mappings, folder, channel, progress } = talk;
+	const stop = [talk.signal, channel.lost];
+	const orderedAtMs = performance.now();
+	channel.send({ type: "order", order });
+	await expectAccepted(talk, limits.answerMs, stop);
+	progress.owed = "release";
+	job.setState("preparing");
+
+	const limitMs = order.startWithinMs + order.prepareLimitMs + graceMs;
+	using deadline = startDeadline(limitMs, "the agent's preparation", stop);
+	const planned = await expectWord(talk, "prepared", deadline.signal);
+	const preparing = provider.prepare({ folder, disks: mapDisks(planned.disks, mappings), signal: deadline.signal });
+	undo.defer(async () => (await preparing.catch(() => undefined))?.[Symbol.asyncDispose]());
+	const prepared = await raceSignal(preparing, deadline.signal);
+	const { predictedMs } = prepared;
+	if (!fitsHold(predictedMs, planned.holdLimitMs)) {
+		const details = { predictedMs: Math.ceil(predictedMs), holdLimitMs: planned.holdLimitMs };
+		const what = `the copy is predicted to take ${details.predictedMs} ms, the hold is ${details.holdLimitMs} ms`;
+		throw new StillpointError("copy-too-slow", what, { details });
+	}
+
+	throwIfReported(talk, channel.find(["report"]));
+	job.setState("freezing");
+	channel.send({ type: "freeze", jobId: order.jobId });
+	const { leftMs } = await expectWord(talk, "frozen", deadline.signal);
+	job.note({ orderToFrozenMs: performance.now() - orderedAtMs });
+	return { prepared, leftMs };
+}
+
+async function expectAccepted({ channel, order, progress }: Talk, limitMs: number, stop: AbortSignal[]): Promise<void> {
+	using deadline = startDeadline(limitMs, "the agent's answer to the order", stop);
+	const answer = await channel.next(["accepted", "refused"], deadline.signal);
+	if (answer.type === "accepted" && !answer.repeated) return;
+	progress.owed = "nothing";
+	if (answer.type === "accepted")
+		throw new StillpointError("job-conflict", `the agent ran a job ${order.jobId} before`);
+	const { code, message, details = {} } = answer.error;
+	throw new StillpointError(code, `the agent refused: ${message}`, { details });
+}
+
+/** Nothing in here but the copies: no store, no log, no file that was not opened before. */
+async function takeInWindow({ job, order, channel, signal, progress, provider }: Talk, frozen: Frozen): Promise<void> {
+	const { prepared, leftMs } = frozen;
+	const limitMs = leftMs - takeMarginMs(leftMs);
+	using deadline = startDeadline(limitMs, "the copies", [signal, channel.lost], "hold-expired");
+	job.setState("taking");
+	const outcomes = await raceSignal(prepared.take(deadline.signal), deadline.signal);
+	const disks: SnapshotOutcome[] = [];
+	for (const outcome of outcomes) {
+		if (!outcome.ok) throw new StillpointError(outcome.code, outcome.error);
+		disks.push({ name: outcome.name, ok: true, snapshotId: outcome.snapshotId, provider: provider.name });
+	}
+	channel.send({ type: "done", jobId: order.jobId, disks });
+	progress.owed = "cancel-if-asked";
+}
+
+async function describeAndAwaitReport(talk: Talk, prepared: PreparedSnapshot): Promise<TakenImages> {
+	const { job, order, channel, signal, limits, log } = talk;
+	using deadline = startDeadline(limits.reportMs, "the agent's report", [signal]);
+	const described: { command?: HoldCommand } = {};
+	channel.onReturn = () => {
+		if (described.command !== undefined) channel.send(described.command);
+	};
+	job.setState("thawing");
+	const disks = await prepared.describe(deadline.signal).catch((error) => {
+		deadline.signal.throwIfAborted();
+		log.warn("images not described", { jobId: order.jobId, reason: String(error) });
+		return [];
+	});
+	described.command = { type: "described", jobId: order.jobId, disks };
+	channel.send(described.command);
+	const kept = await prepared.keep(deadline.signal);
+	for (;;) {
+		const word = await channel.next(["stuck", "thawed", "report"], deadline.signal);
+		if (word.type === "report") return { disks: kept, report: word.report };
+		if (word.type === "stuck") job.note({ error: word.error });
+		else {
+			job.note({ error: undefined });
+			job.setState("reporting");
+		}
+	}
+}
+
+/** The word, or the error of the report with which the agent ended the job instead. */
+async function expectWord<T extends "prepared" | "frozen">(
+	talk: Talk,
+	type: T,
+	signal: AbortSignal,
+): Promise<Extract<AgentWord, { type: T }>> {
+	const word: AgentWord = await talk.channel.next([type, "report"], signal);
+	throwIfReported(talk, word);
+	return word as Extract<AgentWord, { type: T }>;
+}
+
+function throwIfReported({ progress }: Talk, word: AgentWord | undefined): void {
+	if (word?.type !== "report") return;
+	progress.owed = "nothing";
+	throw errorOfReport(word.report, "the agent ended the job before the snapshot");
+}
+
+export function errorOfReport({ error, because }: Report, otherwise: string): StillpointError {
+	if (error === undefined) return new StillpointError("snapshot-failed", otherwise, { details: { because } });
+	return new StillpointError(error.code, error.message, { details: { because } });
+}
+
+/** Tells the agent that it may thaw. Runs to its end in the turn in which the failure is seen. */
+function letGo({ channel, order: { jobId }, progress, limits, log, job }: Talk, failure: StillpointError): void {
+	const { owed } = progress;
+	const asked = failure.code === "cancelled" || failure.code === "stopping" ? failure.code : undefined;
+	if (owed === "nothing" || channel.lost.aborted) return;
+	if (asked !== undefined) channel.send({ type: "cancel", jobId, code: asked });
+	else if (owed === "release") channel.send({ type: "release", jobId, error: shapeForWire(failure) });
+	else if (owed === "cancel") channel.send({ type: "cancel", jobId, code: "asker-lost" });
+	job.setState("thawing");
+	log.debug("agent let go", { jobId, code: failure.code, limitMs: limits.lateReportMs });
+}
+
+/** Waits a while for what the agent says to the end; only "still frozen" outranks our own failure. */
+async function awaitEnd(talk: Talk, failure: StillpointError): Promise<StillpointError> {
+	const { channel, progress, limits, job } = talk;
+	if (progress.owed === "nothing" || channel.lost.aborted) return failure;
+	const stopping = failure.code === "stopping";
+	const worst = { error: failure };
+	using deadline = startDeadline(stopping ? limits.stoppingMs : limits.lateReportMs, "the end", [channel.lost]);
+	try {
+		for (;;) {
+			const word = await channel.next(["stuck", "thawed", "report", "refused"], deadline.signal);
+			if (word.type === "stuck")
+				worst.error = new StillpointError(word.error.code, word.error.message, { cause: failure });
+			if (word.type === "thawed") worst.error = failure;
+			if (word.type === "thawed" && !stopping) job.setState("reporting");
+			if (word.type === "thawed" ? stopping : word.type !== "stuck") return worst.error;
+		}
+	} catch {
+		return worst.error;
+	}
+}
+
+function shapeForWire(error: StillpointError): ReturnType<StillpointError["toJSON"]> {
+	const shape = error.toJSON();
+	return { ...shape, message: shape.message.slice(0, 4096) };
+}

@@ -1,0 +1,114 @@
+import { once } from "node:events";
+import type { IncomingMessage } from "node:http";
+import { createServer, type Server } from "node:https";
+import type { AddressInfo } from "node:net";
+import type { Duplex } from "node:stream";
+import type { TLSSocket } from "node:tls";
+import { getRequestListener, type HttpBindings } from "@hono/node-server";
+import type { Hono } from "hono";
+import { WebSocketServer } from "ws";
+import { maxFrameBytes } from "../contracts/controller-messages.ts";
+import { asStillpointError, StillpointError } from "../contracts/errors.ts";
+import type { AgentLinks } from "./agent-links.ts";
+import { identifyCaller, requireRole } from "./caller.ts";
+import type { KeyAndCertificate } from "./certificate-authority.ts";
+import { httpStatusOf } from "./http-status.ts";
+import type { Log } from "./log.ts";
+import type { Store } from "./store.ts";
+
+export type HttpsServerOptions = {
+	readonly host: string;
+	readonly port: number;
+	readonly identity: KeyAndCertificate;
+	/** PEM: client certificates of anybody else count as none. */
+	readonly ca: string;
+	readonly api: Hono<{ Bindings: HttpBindings }>;
+	readonly links: AgentLinks;
+	readonly store: Pick<Store, "findAgent">;
+	readonly log: Log;
+};
+
+export type HttpsServer = AsyncDisposable & {
+	readonly port: number;
+	/** Takes no more connections; those that are there go on. */
+	stopListening(): void;
+};
+
+/** One port: HTTP for the API, and the WebSocket of the agents at /v1/link. TLS 1.3; who may do what is decided per request. */
+export async function startHttpsServer(options: HttpsServerOptions): Promise<HttpsServer> {
+	const { identity, ca, api, log } = options;
+	const server = createServer(
+		{
+			key: identity.key,
+			cert: identity.certificate,
+			ca,
+			minVersion: "TLSv1.3",
+			requestCert: true,
+			// Without a certificate one may still enrol; and a refusal shall have a code.
+			rejectUnauthorized: false,
+			handshakeTimeout: 10_000,
+			headersTimeout: 10_000,
+			requestTimeout: 30_000,
+			keepAliveTimeout: 30_000,
+		},
+		getRequestListener(api.fetch),
+	);
+	const sockets = new WebSocketServer({ noServer: true, maxPayload: maxFrameBytes, perMessageDeflate: false });
+	server.on("upgrade", (request, socket, head) => {
+		socket.on("error", () => socket.destroy());
+		upgrade(options, sockets, request, socket, head).catch((error) => refuseUpgrade(socket, error));
+	});
+	server.on("tlsClientError", (error) => log.debug("TLS refused", { reason: error.message }));
+	await listen(server, options.host, options.port);
+	return {
+		port: (server.address() as AddressInfo).port,
+		stopListening() {
+			server.close();
+		},
+		async [Symbol.asyncDispose]() {
+			const closed = server.listening ? once(server, "close") : undefined;
+			server.close();
+			server.closeAllConnections();
+			for (const socket of sockets.clients) socket.terminate();
+			sockets.close();
+			await closed;
+		},
+	};
+}
+
+async function upgrade(
+	{ links, store }: HttpsServerOptions,
+	sockets: WebSocketServer,
+	request: IncomingMessage,
+	socket: Duplex,
+	head: Buffer,
+): Promise<void> {
+	if (new URL(request.url ?? "/", "https://controller").pathname !== "/v1/link")
+		throw new StillpointError("not-found", "the link is at /v1/link");
+	const { agentId } = requireRole(identifyCaller(request.socket as TLSSocket), "agent");
+	if ((await store.findAgent(agentId)) === undefined)
+		throw new StillpointError("not-enrolled", `this controller does not know agent ${agentId}`);
+	sockets.handleUpgrade(request, socket, head, (opened) => links.accept(opened, agentId));
+}
+
+function refuseUpgrade(socket: Duplex, thrown: unknown): void {
+	const error = asStillpointError(thrown);
+	const body = JSON.stringify({ error: error.toJSON() });
+	const lines = [
+		`HTTP/1.1 ${httpStatusOf(error.code)} Refused`,
+		"Content-Type: application/json",
+		`Content-Length: ${Buffer.byteLength(body)}`,
+		"Connection: close",
+	];
+	socket.end(`${lines.join("\r\n")}\r\n\r\n${body}`);
+}
+
+async function listen(server: Server, host: string, port: number): Promise<void> {
+	try {
+		server.listen(port, host);
+		await once(server, "listening");
+	} catch (error) {
+		const why = error instanceof Error ? error.message : String(error);
+		throw new StillpointError("config-invalid", `cannot listen on ${host}:${port}: ${why}`, { cause: error });
+	}
+}

@@ -1,0 +1,70 @@
+import { constants, copyFile, type FileHandle, rm } from "node:fs/promises";
+import { performance } from "node:perf_hooks";
+import type { Extent } from "./data-extents.ts";
+import type { CopySample } from "./predict-copy.ts";
+import { copySparsely, pieceBytes } from "./sparse-copy.ts";
+
+/** Errnos that say that this pair of files can't share blocks (ioctl_ficlone(2)); anything else is a real failure. */
+const noReflink = new Set(["ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EXDEV", "EINVAL", "ENOTTY", "EPERM", "ETXTBSY"]);
+
+/**
+ * Whether the image can be cloned into the folder, and how long that took: tried with the image itself, because flags
+ * of the file (no copy-on-write) count too. Its unwritten data is written out first, as a clone has to do.
+ */
+export async function tryReflink(image: string, source: FileHandle, probe: string): Promise<number | undefined> {
+	await source.datasync();
+	const startedAtMs = performance.now();
+	try {
+		await copyFile(image, probe, constants.COPYFILE_FICLONE_FORCE);
+		return performance.now() - startedAtMs;
+	} catch (error) {
+		if (noReflink.has((error as NodeJS.ErrnoException).code ?? "")) return undefined;
+		throw error;
+	} finally {
+		await rm(probe, { force: true });
+	}
+}
+
+export async function reflink(image: string, target: string): Promise<void> {
+	await copyFile(image, target, constants.COPYFILE_FICLONE_FORCE);
+}
+
+const samplePieces = 4;
+
+/** Copies a few pieces from all over the image into `target`, and cuts it to nothing again. */
+export async function sampleCopy(
+	source: FileHandle,
+	target: FileHandle,
+	extents: readonly Extent[],
+	signal: AbortSignal,
+): Promise<CopySample> {
+	const chosen = chooseSample(extents);
+	const bytes = chosen.reduce((sum, one) => sum + one.length, 0);
+	const end = chosen.reduce((most, one) => Math.max(most, one.offset + one.length), 0);
+	await target.truncate(end);
+	try {
+		const startedAtMs = performance.now();
+		await copySparsely({ source, target, extents: chosen, skipZeros: false, signal });
+		const acceptedMs = performance.now() - startedAtMs;
+		await target.datasync();
+		return { bytes, acceptedMs, writtenMs: performance.now() - startedAtMs };
+	} finally {
+		await target.truncate(0);
+	}
+}
+
+/** The beginnings of extents that are evenly spread over the list. */
+function chooseSample(extents: readonly Extent[]): Extent[] {
+	const step = Math.max(1, Math.floor(extents.length / samplePieces));
+	const chosen = extents.filter((_, index) => index % step === 0).slice(0, samplePieces);
+	const only = chosen[0];
+	if (chosen.length > 1 || only === undefined) {
+		return chosen.map(({ offset, length }) => ({ offset, length: Math.min(length, pieceBytes) }));
+	}
+	const stride = Math.floor(only.length / samplePieces);
+	if (stride < pieceBytes) return [{ offset: only.offset, length: Math.min(only.length, samplePieces * pieceBytes) }];
+	return Array.from({ length: samplePieces }, (_, index) => ({
+		offset: only.offset + index * stride,
+		length: pieceBytes,
+	}));
+}

@@ -1,0 +1,88 @@
+import { randomBytes } from "node:crypto";
+import { mkdir, readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { StillpointError } from "../contracts/errors.ts";
+import { idSchema } from "../contracts/order.ts";
+import { type RecoveryPoint, recoveryPointSchema } from "../contracts/recovery-point.ts";
+import { type Verification, verificationSchema } from "../contracts/verification.ts";
+import { makePrivateFolder, readFileIfThere, unusable, writeFileAtomically } from "./state-folder.ts";
+
+const manifestName = "manifest.json";
+const verificationName = "verification.json";
+
+/** Folders of recovery points: `<root>/ID/` with images, `manifest.json` (written last) and `verification.json`. */
+export type RecoveryPointFolders = {
+	/** Makes an empty folder; `id` names the recovery point that it may become. */
+	create(): Promise<{ readonly id: string; readonly folder: string }>;
+	folderOf(id: string): string;
+	/** From here on it is a recovery point. The images must lie safely on the disk before. */
+	writeManifest(recoveryPoint: RecoveryPoint): Promise<void>;
+	/** `recovery-point-invalid` when there is no manifest, or none that matches its schema. */
+	readManifest(id: string): Promise<RecoveryPoint>;
+	/** Undefined when it was never verified. */
+	readVerification(id: string): Promise<Verification | undefined>;
+	/** For the start, when no job runs: removes every folder without a manifest; returns the manifests of the others. */
+	removeUnfinished(): Promise<RecoveryPoint[]>;
+};
+
+export async function openRecoveryPointFolders(root: string): Promise<RecoveryPointFolders> {
+	await makePrivateFolder(root);
+	const folderOf = (id: string) => join(root, idSchema.parse(id));
+
+	async function readManifest(id: string): Promise<RecoveryPoint> {
+		const path = join(folderOf(id), manifestName);
+		return parseFile(recoveryPointSchema, await readFileIfThere(path), path);
+	}
+
+	return {
+		folderOf,
+		readManifest,
+		async create() {
+			const id = `rp-${new Date().toISOString().replaceAll(/\D/g, "").slice(0, 14)}-${randomBytes(4).toString("hex")}`;
+			await mkdir(folderOf(id), { mode: 0o700 }).catch((error) => {
+				throw unusable(folderOf(id), error);
+			});
+			return { id, folder: folderOf(id) };
+		},
+		async writeManifest(recoveryPoint) {
+			const text = JSON.stringify(recoveryPointSchema.parse(recoveryPoint), undefined, "\t");
+			await writeFileAtomically(join(folderOf(recoveryPoint.id), manifestName), `${text}\n`);
+		},
+		async readVerification(id) {
+			const path = join(folderOf(id), verificationName);
+			const text = await readFileIfThere(path);
+			return text === undefined ? undefined : parseFile(verificationSchema, text, path);
+		},
+		async removeUnfinished() {
+			const found: RecoveryPoint[] = [];
+			for (const name of await readdir(root)) {
+				if (!idSchema.safeParse(name).success) continue;
+				if ((await readFileIfThere(join(root, name, manifestName))) === undefined)
+					await rm(join(root, name), { recursive: true, force: true });
+				else
+					found.push(
+						...(await readManifest(name).then(
+							(one) => [one],
+							() => [],
+						)),
+					);
+			}
+			return found;
+		},
+	};
+}
+
+function parseFile<T>(
+	schema: { safeParse(value: unknown): { success: true; data: T } | { success: false; error: Error } },
+	text: string | undefined,
+	path: string,
+): T {
+	try {
+		const parsed = schema.safeParse(JSON.parse(text ?? ""));
+		if (parsed.success) return parsed.data;
+		throw parsed.error;
+	} catch (error) {
+		const what = text === undefined ? `${path} does not exist` : `${path} does not match its schema`;
+		throw new StillpointError("recovery-point-invalid", what, { cause: error });
+	}
+}

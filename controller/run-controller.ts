@@ -1,0 +1,104 @@
+import { once } from "node:events";
+import { rm } from "node:fs/promises";
+import { isIPv6 } from "node:net";
+import { makeAgentLinks } from "./agent-links.ts";
+import { makeApi } from "./api.ts";
+import { keepOperatorFiles, openCertificateAuthority } from "./certificate-authority.ts";
+import { makeEnrolment } from "./enrolment.ts";
+import { type HoldLimits, holdLimits } from "./hold.ts";
+import { startHttpsServer } from "./https-server.ts";
+import type { Log } from "./log.ts";
+import { makeImageFiles } from "./providers/image-files/image-files.ts";
+import { openRecoveryPointFolders } from "./recovery-points.ts";
+import { closeOpenJobs, makeSnapshotJobs, type SnapshotJobs } from "./snapshot-jobs.ts";
+import { openSqliteStore } from "./sqlite-store.ts";
+import { makePrivateFolder, statePaths, writeFileAtomically } from "./state-folder.ts";
+import { makeVerifications, type VerifyRecoveryPoint } from "./verifications.ts";
+import { readImageIdentity } from "./verify/image-identity.ts";
+import { verifyRecoveryPoint } from "./verify/verify-recovery-point.ts";
+
+export type ControllerInfo = {
+	readonly url: string;
+	readonly port: number;
+	readonly pid: number;
+	readonly stateDir: string;
+	/** SHA-256 of the CA's DER form, hex. */
+	readonly caFingerprint: string;
+};
+
+export type RunControllerOptions = {
+	readonly stateDir: string;
+	/** Default 127.0.0.1. */
+	readonly listenHost?: string;
+	/** 0: any free one. */
+	readonly port: number;
+	/** Aborted: everything running is undone, agents are released first, and the call resolves. */
+	readonly stopping: AbortSignal;
+	readonly onReady: (info: ControllerInfo) => void;
+	readonly log: Log;
+	/** Default: `verifyRecoveryPoint`. */
+	readonly verify?: VerifyRecoveryPoint;
+	readonly limits?: Partial<HoldLimits>;
+};
+
+/**
+ * The reference controller, from start to stop. `<stateDir>/controller.json` exists while it answers.
+ * Rejects with `already-running`, `state-unusable`, `version-unsupported` or `config-invalid` when it can't start.
+ */
+export async function runController(options: RunControllerOptions): Promise<void> {
+	const { stateDir, listenHost = "127.0.0.1", port, stopping, log } = options;
+	if (stopping.aborted) return;
+	const paths = statePaths(stateDir);
+	await using parts = new AsyncDisposableStack();
+
+	await makePrivateFolder(stateDir);
+	const store = parts.use(openSqliteStore(paths.database));
+	const authority = await openCertificateAuthority(paths.ca);
+	await keepOperatorFiles(authority, paths.operator);
+	const folders = await openRecoveryPointFolders(paths.recoveryPoints);
+	await closeOpenJobs(store, folders, log);
+	const provider = await makeImageFiles({ readIdentity: readImageIdentity });
+
+	const late: { jobs?: SnapshotJobs } = {};
+	const links = makeAgentLinks({
+		log,
+		onSeen: (agentId, hello) => store.setSeen(agentId, new Date().toISOString(), hello?.machine),
+		onReport: async (agentId, sequence, report) => late.jobs?.recordReport(agentId, sequence, report),
+	});
+	const limits = { ...holdLimits, ...options.limits };
+	const jobs = makeSnapshotJobs({ store, links: () => links, folders, provider, limits, log });
+	late.jobs = jobs;
+
+	await makePrivateFolder(paths.scratch);
+	const verify: VerifyRecoveryPoint = (folder, signal) =>
+		verifyRecoveryPoint(folder, { scratchDir: paths.scratch, signal });
+	const verifications = makeVerifications(folders, options.verify ?? verify, stopping);
+	const enrolment = makeEnrolment(store, authority);
+	const api = makeApi({ store, enrolment, links, jobs, folders, verifications, log });
+	const identity = await authority.issueServer([listenHost]);
+	const server = parts.use(
+		await startHttpsServer({
+			host: listenHost,
+			port,
+			identity,
+			ca: authority.certificate,
+			api,
+			links,
+			store,
+			log,
+		}),
+	);
+	// In reverse: no new connections, jobs let go of their agents, links end, then the rest of the connections.
+	parts.use(links);
+	parts.use(jobs);
+	parts.defer(() => server.stopListening());
+
+	const host = isIPv6(listenHost) ? `[${listenHost}]` : listenHost;
+	const url = `https://${host}:${server.port}`;
+	parts.defer(() => rm(paths.readyFile, { force: true }));
+	await writeFileAtomically(paths.readyFile, `${JSON.stringify({ url, pid: process.pid })}\n`);
+	log.info("controller ready", { url, stateDir });
+	options.onReady({ url, port: server.port, pid: process.pid, stateDir, caFingerprint: authority.fingerprint });
+	if (!stopping.aborted) await once(stopping, "abort");
+	log.info("controller stopping", { url });
+}

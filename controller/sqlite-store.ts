@@ -1,0 +1,215 @@
+import { DatabaseSync, type SQLInputValue } from "node:sqlite";
+import { StillpointError } from "../contracts/errors.ts";
+import { reportSchema } from "../contracts/report.ts";
+import type { RecoveryPointRow, Store, StoredAgent, StoredJob } from "./store.ts";
+
+const schemaVersion = 1;
+
+const schema = `
+create table tokens (id text primary key, secret_hash text not null, expires_at text not null, used_at text) strict;
+create table agents (
+	agent_id text primary key, machine text not null, enrolled_at text not null, last_seen_at text, disks text not null
+) strict;
+create table jobs (
+	job_id text primary key, agent_id text not null, ordered_at text not null, ended_at text,
+	job text not null, request text not null
+) strict;
+create index jobs_by_time on jobs (ordered_at);
+create table agent_jobs (
+	agent_id text not null, agent_job_id text not null, job_id text not null references jobs,
+	primary key (agent_id, agent_job_id)
+) strict;
+create table reports (
+	agent_id text not null, agent_job_id text not null, sequence integer not null, report text not null,
+	primary key (agent_id, agent_job_id)
+) strict;
+create table recovery_points (
+	id text primary key, agent_id text not null, job_id text not null, created_at text not null
+) strict;
+`;
+
+/**
+ * The store in one file. A rollback journal and not WAL, because the database is locked for this process alone anyway
+ * and one file is easier to carry away. `already-running` when another controller has it open.
+ */
+export function openSqliteStore(path: string): Store {
+	const database = openDatabase(path);
+	const run = (sql: string, ...values: SQLInputValue[]) => database.prepare(sql).run(...values);
+	const all = (sql: string, ...values: SQLInputValue[]) =>
+		database.prepare(sql).all(...values) as Record<string, string>[];
+	const first = (sql: string, ...values: SQLInputValue[]) => all(sql, ...values)[0];
+
+	function inTransaction<T>(work: () => T): T {
+		database.exec("begin immediate");
+		try {
+			const result = work();
+			database.exec("commit");
+			return result;
+		} catch (error) {
+			if (database.isTransaction) database.exec("rollback");
+			throw error;
+		}
+	}
+
+	function linkAgentJobs({ job, agentJobIds }: StoredJob): void {
+		for (const id of agentJobIds) run("insert or ignore into agent_jobs values (?, ?, ?)", job.agentId, id, job.jobId);
+	}
+
+	function readJob(row: Record<string, string> | undefined): StoredJob | undefined {
+		if (row === undefined) return undefined;
+		const ids = all("select agent_job_id from agent_jobs where job_id = ? order by rowid", row["job_id"] as string);
+		return {
+			job: JSON.parse(row["job"] as string),
+			request: row["request"] as string,
+			agentJobIds: ids.map((one) => one["agent_job_id"] as string),
+		};
+	}
+	const readJobs = (rows: Record<string, string>[]) => rows.flatMap((row) => readJob(row) ?? []);
+
+	const usable = "id = ? and secret_hash = ? and used_at is null and expires_at > ?";
+
+	return {
+		addToken: answered(({ id, secretHash, expiresAt }) => {
+			inTransaction(() => {
+				run("delete from tokens where expires_at < ?", new Date().toISOString());
+				run("insert into tokens values (?, ?, ?, null)", id, secretHash, expiresAt);
+			});
+		}),
+		isTokenUsable: answered(
+			({ id, secretHash }, now) => first(`select 1 from tokens where ${usable}`, id, secretHash, now) !== undefined,
+		),
+		useToken: answered(
+			({ id, secretHash }, now) =>
+				run(`update tokens set used_at = ? where ${usable}`, now, id, secretHash, now).changes === 1,
+		),
+
+		addAgent: answered((agent) => {
+			const { agentId, machine, enrolledAt, disks } = agent;
+			const values = [agentId, JSON.stringify(machine), enrolledAt, JSON.stringify(disks)];
+			run("insert into agents values (?, ?, ?, null, ?)", ...values);
+		}),
+		findAgent: answered((agentId) => parseAgent(first("select * from agents where agent_id = ?", agentId))),
+		listAgents: answered(() =>
+			all("select * from agents order by enrolled_at").flatMap((row) => parseAgent(row) ?? []),
+		),
+		setDisks: answered(
+			(agentId, disks) =>
+				run("update agents set disks = ? where agent_id = ?", JSON.stringify(disks), agentId).changes === 1,
+		),
+		setSeen: answered((agentId, at, machine) => {
+			const text = machine === undefined ? null : JSON.stringify(machine);
+			run("update agents set last_seen_at = ?, machine = coalesce(?, machine) where agent_id = ?", at, text, agentId);
+		}),
+
+		addJob: answered((stored) =>
+			inTransaction(() => {
+				const { job, request } = stored;
+				const values = [job.jobId, job.agentId, job.orderedAt, JSON.stringify(job), request];
+				const { changes } = run("insert or ignore into jobs values (?, ?, ?, null, ?, ?)", ...values);
+				if (changes === 1) linkAgentJobs(stored);
+				return changes === 1;
+			}),
+		),
+		saveJob: answered((stored, recoveryPoint) =>
+			inTransaction(() => {
+				const { job } = stored;
+				const values = [JSON.stringify(job), job.endedAt ?? null, job.jobId];
+				run("update jobs set job = ?, ended_at = ? where job_id = ?", ...values);
+				linkAgentJobs(stored);
+				if (recoveryPoint === undefined) return;
+				const { id, agentId, jobId, createdAt } = recoveryPoint;
+				run("insert or ignore into recovery_points values (?, ?, ?, ?)", id, agentId, jobId, createdAt);
+			}),
+		),
+		findJob: answered((jobId) => readJob(first("select * from jobs where job_id = ?", jobId))),
+		findJobOfAgent: answered((agentId, agentJobId) =>
+			readJob(
+				first(
+					"select jobs.* from jobs join agent_jobs using (job_id) where agent_jobs.agent_id = ? and agent_job_id = ?",
+					agentId,
+					agentJobId,
+				),
+			),
+		),
+		listJobs: answered((limit) =>
+			readJobs(all("select * from jobs order by ordered_at desc, rowid desc limit ?", limit)),
+		),
+		listOpenJobs: answered(() => readJobs(all("select * from jobs where ended_at is null"))),
+
+		addReport: answered((agentId, sequence, report) => {
+			const values = [agentId, report.jobId, sequence, JSON.stringify(report)];
+			return run("insert or ignore into reports values (?, ?, ?, ?)", ...values).changes === 1;
+		}),
+		findReport: answered((agentId, agentJobId) => {
+			const row = first("select report from reports where agent_id = ? and agent_job_id = ?", agentId, agentJobId);
+			return row === undefined ? undefined : reportSchema.parse(JSON.parse(row["report"] as string));
+		}),
+
+		findRecoveryPoint: answered((id) => parseRecoveryPoint(first("select * from recovery_points where id = ?", id))),
+		listRecoveryPoints: answered((agentId) =>
+			all(
+				"select * from recovery_points where ? is null or agent_id = ? order by created_at desc, rowid desc",
+				agentId ?? null,
+				agentId ?? null,
+			).flatMap((row) => parseRecoveryPoint(row) ?? []),
+		),
+		async [Symbol.asyncDispose]() {
+			database.close();
+		},
+	};
+}
+
+function openDatabase(path: string): DatabaseSync {
+	let database: DatabaseSync | undefined;
+	try {
+		database = new DatabaseSync(path, { timeout: 500 });
+		database.exec("pragma locking_mode = exclusive; pragma journal_mode = truncate; pragma synchronous = full;");
+		// Takes the lock for good; a later version of the schema is met under it.
+		database.exec("begin exclusive");
+		const found = Number(database.prepare("pragma user_version").get()?.["user_version"]);
+		if (found > schemaVersion)
+			throw new StillpointError("version-unsupported", `${path} was written by a newer controller (schema ${found})`);
+		if (found === 0) database.exec(`${schema} pragma user_version = ${schemaVersion};`);
+		database.exec("commit");
+		return database;
+	} catch (error) {
+		database?.close();
+		if (error instanceof StillpointError) throw error;
+		if (error instanceof Error && error.message.includes("locked"))
+			throw new StillpointError("already-running", `another controller uses ${path}`, { cause: error });
+		throw new StillpointError("state-unusable", `${path} cannot be used: ${String(error)}`, { cause: error });
+	}
+}
+
+/** A synchronous answer as a promise; what it throws becomes a rejection, with a code where the cause is known. */
+function answered<A extends unknown[], T>(work: (...values: A) => T): (...values: A) => Promise<T> {
+	return async (...values) => {
+		try {
+			return work(...values);
+		} catch (error) {
+			const { errcode } = error as { errcode?: number };
+			// SQLITE_FULL, https://sqlite.org/rescode.html
+			if (errcode === 13)
+				throw new StillpointError("disk-full", "the controller's database cannot grow", { cause: error });
+			throw error;
+		}
+	};
+}
+
+function parseAgent(row: Record<string, string> | undefined): StoredAgent | undefined {
+	if (row === undefined) return undefined;
+	const lastSeenAt = row["last_seen_at"];
+	return {
+		agentId: row["agent_id"] as string,
+		machine: JSON.parse(row["machine"] as string),
+		enrolledAt: row["enrolled_at"] as string,
+		...(lastSeenAt ? { lastSeenAt } : {}),
+		disks: JSON.parse(row["disks"] as string),
+	};
+}
+
+function parseRecoveryPoint(row: Record<string, string> | undefined): RecoveryPointRow | undefined {
+	if (row === undefined) return undefined;
+	const { id, agent_id: agentId, job_id: jobId, created_at: createdAt } = row as Record<string, string>;
+	return { id: id as string, agentId: agentId as string, jobId: jobId as string, createdAt: createdAt as string };
+}
