@@ -2,7 +2,7 @@
  * `npm test`: says what this machine lacks (with `CI=true` and root on Debian it installs it, else a lack is an error),
  * bundles the programs, runs every ring, and ends with one line that counts passed, failed and skipped.
  */
-import { spawnSync } from "node:child_process";
+import { type SpawnSyncOptions, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -53,7 +53,7 @@ function provideTools(ci: boolean): boolean {
 	if (ci && packages.length > 0 && process.getuid?.() === 0) {
 		say(`installing: ${packages.join(" ")}`);
 		const environment = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
-		const options = { stdio: ["ignore", "ignore", "inherit"], env: environment } as const;
+		const options: SpawnSyncOptions = { stdio: ["ignore", "ignore", "inherit"], env: environment };
 		spawnSync("apt-get", ["update", "-qq"], options);
 		spawnSync("apt-get", ["install", "-y", "-qq", "--no-install-recommends", ...packages], options);
 		missing = missingTools(everything);

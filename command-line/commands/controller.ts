@@ -7,6 +7,7 @@ import { humanBytes, humanMs, printResult, table } from "../output.ts";
 import { renderReport } from "../render-report.ts";
 import { renderVerification } from "../render-verification.ts";
 import type { Act } from "../run-command-line.ts";
+import { stderrLog } from "../stderr-log.ts";
 
 const defaultStateFolder = "/var/lib/stillpoint-controller";
 
@@ -34,7 +35,7 @@ export function addControllerCommands(program: Command, context: CommandContext,
 					listenHost: options.listen,
 					port: parsePort(options.port),
 					stopping: context.stopping,
-					log: (line) => context.stderr(`${line}\n`),
+					log: stderrLog(context),
 					onReady: (info) => printResult(context, options.json === true, info, () => `controller ready at ${info.url}`),
 				});
 				return undefined;
@@ -45,8 +46,8 @@ export function addControllerCommands(program: Command, context: CommandContext,
 		.option("--valid-hours <hours>", "how long it may be used", "24")
 		.action((options: Common & { validHours: string }) =>
 			act(options, async () => {
-				await using api = await connect(options.stateDir);
-				const token = await api.createToken({ validMs: Number(options.validHours) * 3_600_000 });
+				using api = await connect(options.stateDir);
+				const token = await api.createToken(Number(options.validHours) * 3_600_000);
 				printResult(context, options.json === true, token, () => token.token);
 				return undefined;
 			}),
@@ -55,7 +56,7 @@ export function addControllerCommands(program: Command, context: CommandContext,
 	const agents = common(controller.command("agents").description("list the enrolled agents")).action(
 		(options: Common) =>
 			act(options, async () => {
-				await using api = await connect(options.stateDir);
+				using api = await connect(options.stateDir);
 				const list = await api.listAgents();
 				printResult(context, options.json === true, { agents: list }, () => renderAgents(list));
 				return undefined;
@@ -66,8 +67,8 @@ export function addControllerCommands(program: Command, context: CommandContext,
 		.argument("<disk=path...>", "kernel name of the disk in the guest, and its image file or block device here")
 		.action((agentId: string, disks: string[], options: Common) =>
 			act(options, async () => {
-				await using api = await connect(options.stateDir);
-				const record = await api.mapDisks(agentId, { disks: disks.map(parseMapping) });
+				using api = await connect(options.stateDir);
+				const record = await api.mapDisks(agentId, disks.map(parseMapping));
 				printResult(context, options.json === true, record, () => renderAgents([record]));
 				return undefined;
 			}),
@@ -77,8 +78,8 @@ export function addControllerCommands(program: Command, context: CommandContext,
 			.argument("<agent>", "agent id")
 			.action((agentId: string, options: Common) =>
 				act(options, async () => {
-					await using api = await connect(options.stateDir);
-					const answer = what === "status" ? await api.agentStatus(agentId) : await api.agentInventory(agentId);
+					using api = await connect(options.stateDir);
+					const answer = what === "status" ? await api.readAgentStatus(agentId) : await api.readAgentInventory(agentId);
 					printResult(context, options.json === true, answer as object, () => JSON.stringify(answer, undefined, 2));
 					return undefined;
 				}),
@@ -106,7 +107,7 @@ export function addControllerCommands(program: Command, context: CommandContext,
 				},
 			) =>
 				act(options, async () => {
-					await using api = await connect(options.stateDir);
+					using api = await connect(options.stateDir);
 					const ordered = await api.orderSnapshot(agentId, {
 						level: options.level,
 						acceptLevel: atLeast(options.accept, options.level) ? options.level : options.accept,
@@ -117,7 +118,10 @@ export function addControllerCommands(program: Command, context: CommandContext,
 					const cancel = () => void api.cancelJob(ordered.jobId).catch(() => {});
 					context.stopping.addEventListener("abort", cancel, { once: true });
 					const job = await api.waitForJob(ordered.jobId, {
-						onState: (state) => options.json || context.stderr(`${state}\n`),
+						onChange: (job) =>
+							options.json ||
+							context.stderr(`${job.state}
+`),
 					});
 					printResult(context, options.json === true, job, renderJob);
 					if (job.error) throw new StillpointError(job.error.code, job.error.message);
@@ -129,7 +133,7 @@ export function addControllerCommands(program: Command, context: CommandContext,
 		.argument("<job>", "job id")
 		.action((jobId: string, options: Common) =>
 			act(options, async () => {
-				await using api = await connect(options.stateDir);
+				using api = await connect(options.stateDir);
 				await api.cancelJob(jobId);
 				printResult(context, options.json === true, { jobId }, () => `cancelling ${jobId}`);
 				return undefined;
@@ -140,7 +144,7 @@ export function addControllerCommands(program: Command, context: CommandContext,
 		.argument("[job]", "job id")
 		.action((jobId: string | undefined, options: Common) =>
 			act(options, async () => {
-				await using api = await connect(options.stateDir);
+				using api = await connect(options.stateDir);
 				if (jobId !== undefined) {
 					printResult(context, options.json === true, await api.readJob(jobId), renderJob);
 					return undefined;
@@ -160,7 +164,7 @@ export function addControllerCommands(program: Command, context: CommandContext,
 		.option("--agent <id>", "of this agent only")
 		.action((options: Common & { agent?: string }) =>
 			act(options, async () => {
-				await using api = await connect(options.stateDir);
+				using api = await connect(options.stateDir);
 				const recoveryPoints = await api.listRecoveryPoints(options.agent);
 				printResult(context, options.json === true, { recoveryPoints }, () =>
 					table([
@@ -183,7 +187,7 @@ export function addControllerCommands(program: Command, context: CommandContext,
 		.argument("<recovery-point>", "id")
 		.action((id: string, options: Common) =>
 			act(options, async () => {
-				await using api = await connect(options.stateDir);
+				using api = await connect(options.stateDir);
 				const verification = await api.verifyRecoveryPoint(id);
 				printResult(context, options.json === true, verification, renderVerification);
 				return verification.agrees ? 0 : 3;
@@ -192,8 +196,9 @@ export function addControllerCommands(program: Command, context: CommandContext,
 }
 
 async function connect(stateDir: string) {
-	const { connectController, readOperator } = await import("../../controller/client.ts");
-	return connectController(await readOperator(stateDir));
+	const { connectController } = await import("../../controller/client.ts");
+	const { readOperatorFiles } = await import("../../controller/operator-files.ts");
+	return connectController(await readOperatorFiles(stateDir));
 }
 
 function parsePort(text: string): number {

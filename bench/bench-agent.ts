@@ -1,0 +1,71 @@
+/** An agent of its own for a measurement, bundled or straight from the sources, with one clean file system to freeze. */
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { type Program, startProgram } from "../demo/programs.ts";
+import { bundle } from "../demo/scratch-folders.ts";
+import { startGuard } from "../test/fixtures/guard.ts";
+import { type LoopFileSystem, makeLoopFileSystem } from "../test/fixtures/loop-file-system.ts";
+
+export type Form = "bundled" | "unbundled";
+
+export type BenchAgent = AsyncDisposable & {
+	readonly program: Program;
+	readonly runFolder: string;
+	readonly fileSystem: LoopFileSystem;
+	/** Kernel name of the disk that an order may name. */
+	readonly disk: string;
+};
+
+const root = resolve(import.meta.dirname, "..");
+
+export async function startBenchAgent(form: Form, signal: AbortSignal): Promise<BenchAgent> {
+	await using undo = new AsyncDisposableStack();
+	const base = await mkdtemp("/var/lib/stillpoint-bench-");
+	undo.defer(() => rm(base, { recursive: true, force: true }));
+	const runFolder = await mkdtemp("/dev/shm/stillpoint-bench-");
+	undo.defer(() => rm(runFolder, { recursive: true, force: true }));
+	undo.use(startGuard({ dir: base, limitMs: 15 * 60_000, remove: [base, runFolder] }));
+	const fileSystem = undo.use(await makeLoopFileSystem({ dir: base, fsType: "ext4", sizeMiB: 128, name: "clean" }));
+	await mkdir(join(base, "scripts.d"));
+	const config = {
+		version: 1,
+		scriptsFolder: join(base, "scripts.d"),
+		extensions: { installFrom: [form === "bundled" ? await bundledPackage(base, signal) : await sourcePackage(base)] },
+		fileSystems: { include: [{ mountPoint: fileSystem.mountPoint }] },
+	};
+	const configPath = join(base, "agent.json");
+	await writeFile(configPath, JSON.stringify(config), { mode: 0o600 });
+	const entry = join(root, form === "bundled" ? "dist/stillpoint.mjs" : "command-line/stillpoint.ts");
+	const places = ["--state-dir", join(base, "state"), "--log-dir", join(base, "log"), "--run-dir", runFolder];
+	const program = undo.use(
+		await startProgram("agent", entry, ["agent", "run", "--config", configPath, ...places, "--json"], signal),
+	);
+	const owned = undo.move();
+	return {
+		program,
+		runFolder,
+		fileSystem,
+		disk: fileSystem.device.replace("/dev/", ""),
+		[Symbol.asyncDispose]: () => owned.disposeAsync(),
+	};
+}
+
+async function bundledPackage(base: string, signal: AbortSignal): Promise<string> {
+	await bundle(root, signal);
+	const folder = join(base, "VMSnapshotLinux");
+	await cp(join(root, "dist/extensions/VMSnapshotLinux"), folder, { recursive: true });
+	return folder;
+}
+
+/** A package whose commands run the sources where they lie. */
+async function sourcePackage(base: string): Promise<string> {
+	const folder = join(base, "VMSnapshotLinux");
+	await mkdir(folder);
+	const source = join(root, "extensions/vm-snapshot-linux");
+	const manifest = await readFile(join(source, "HandlerManifest.json"), "utf8");
+	await writeFile(
+		join(folder, "HandlerManifest.json"),
+		manifest.replaceAll("node vm-snapshot-linux.ts", `node ${source}/vm-snapshot-linux.ts`),
+	);
+	return folder;
+}

@@ -1,0 +1,53 @@
+/**
+ * A writer under whom a snapshot is taken: a process of its own that commits, notes when each commit was acknowledged,
+ * and tells all of it when asked to stop. It begins anew each time. Arguments: `file PATH` (4 KiB appended and fdatasynced) or `sqlite PATH`
+ * (one row in a transaction, WAL, synchronous FULL).
+ */
+import { closeSync, fdatasyncSync, openSync, writeSync } from "node:fs";
+import { DatabaseSync } from "node:sqlite";
+import { setTimeout as sleep } from "node:timers/promises";
+import { encodeRecord } from "./record-format.ts";
+
+const [kind, path = ""] = process.argv.slice(2);
+/** `acknowledgedAt[n]`: Unix time in ms at which commit n returned. */
+const acknowledgedAt: number[] = [];
+let stopping = false;
+process.on("message", (message) => {
+	if (message === "stop") stopping = true;
+});
+process.on("disconnect", () => {
+	stopping = true;
+});
+// The demo decides when writers end, so that an interrupt at the terminal does not tear them away first.
+process.on("SIGINT", () => {});
+
+using writer = kind === "sqlite" ? openDatabase(path) : openFile(path);
+process.send?.({ type: "started" });
+while (!stopping) {
+	writer.commit(acknowledgedAt.length);
+	acknowledgedAt.push(Date.now());
+	await sleep(2);
+}
+process.send?.({ type: "stopped", acknowledgedAt }, () => process.disconnect?.());
+
+function openFile(file: string): Disposable & { commit(sequence: number): void } {
+	const fd = openSync(file, "w");
+	return {
+		commit(sequence) {
+			writeSync(fd, encodeRecord(sequence));
+			fdatasyncSync(fd);
+		},
+		[Symbol.dispose]: () => closeSync(fd),
+	};
+}
+
+function openDatabase(file: string): Disposable & { commit(sequence: number): void } {
+	const database = new DatabaseSync(file, { timeout: 60_000 });
+	database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
+	database.exec("CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, note TEXT NOT NULL); DELETE FROM orders");
+	const insert = database.prepare("INSERT INTO orders (id, note) VALUES (?, ?)");
+	return {
+		commit: (sequence) => void insert.run(sequence, "x".repeat(200)),
+		[Symbol.dispose]: () => database.close(),
+	};
+}
