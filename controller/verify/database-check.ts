@@ -1,0 +1,61 @@
+import { copyFile, mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { z } from "zod";
+import type { Verdict } from "./found-file-system.ts";
+import { firstLine, runTool } from "./image-tools.ts";
+
+const answerSchema = z.union([
+	z.strictObject({ error: z.string() }),
+	z.strictObject({ integrity: z.array(z.string()), foreignKeys: z.number(), tables: z.number() }),
+]);
+
+/**
+ * Copies a SQLite database with its journal files into the scratch folder, opens the copy (which replays its journal,
+ * as a restored machine would) and asks it for its own check.
+ */
+export async function checkDatabase(path: Buffer, scratchDir: string, signal: AbortSignal): Promise<Verdict> {
+	const folder = join(scratchDir, "database");
+	await rm(folder, { recursive: true, force: true });
+	await mkdir(folder, { mode: 0o700 });
+	const copy = join(folder, "copy.db");
+	try {
+		await copyFile(path, copy);
+		for (const suffix of ["-wal", "-journal", "-shm"]) {
+			await copyFile(Buffer.concat([path, Buffer.from(suffix)]), copy + suffix).catch(unlessMissing);
+		}
+		const program = fileURLToPath(new URL("database-check-program.ts", import.meta.url));
+		const result = await runTool(process.execPath, ["--no-warnings", program, copy], signal);
+		return judgeAnswer(result.failure ?? result.output);
+	} catch (error) {
+		signal.throwIfAborted();
+		const { code, message } = error as NodeJS.ErrnoException;
+		return { status: code === "ENOSPC" ? "unknown" : "fail", detail: `it can't be copied: ${code ?? message}` };
+	} finally {
+		await rm(folder, { recursive: true, force: true });
+	}
+}
+
+/** @param output one line of JSON of database-check-program.ts. */
+export function judgeAnswer(output: string): Verdict {
+	const evidence = "sqlite3 COPY 'PRAGMA integrity_check; PRAGMA foreign_key_check'";
+	let answer: z.infer<typeof answerSchema>;
+	try {
+		answer = answerSchema.parse(JSON.parse(output));
+	} catch {
+		return { status: "unknown", detail: `the check did not end: ${firstLine(output)}`, evidence };
+	}
+	if ("error" in answer) return { status: "fail", detail: answer.error, evidence };
+	const faults = answer.integrity.filter((line) => line !== "ok");
+	if (faults.length > 0) return { status: "fail", detail: firstLine(faults.join("; ")), evidence };
+	if (answer.foreignKeys > 0) {
+		// SQLite does not enforce foreign keys unless asked to, so a sound database may break them.
+		const detail = `whole, but ${answer.foreignKeys} rows point at rows that do not exist`;
+		return { status: "unknown", detail, evidence };
+	}
+	return { status: "pass", detail: `${answer.tables} tables, its own checks find nothing`, evidence };
+}
+
+function unlessMissing(error: NodeJS.ErrnoException): void {
+	if (error.code !== "ENOENT") throw error;
+}

@@ -1,0 +1,78 @@
+import { mkdir, rmdir } from "node:fs/promises";
+import { join } from "node:path";
+import { execa } from "execa";
+import type { ImagePart } from "./image-tools.ts";
+import { attachScript, firstLine, partArguments, runTool } from "./image-tools.ts";
+
+export type PrivateMounts = AsyncDisposable & {
+	/**
+	 * Mounts images in a mount namespace of its own. Nothing else on the machine sees the mount, and it vanishes with
+	 * this process, whatever ends it: the namespace dies with its holder, and the loop devices clear themselves.
+	 * @returns the folder to read from (a path through /proc), or why it can't be mounted.
+	 */
+	mount(images: readonly ImagePart[], options: MountOptions): Promise<{ folder: string } | { failure: string }>;
+	unmountAll(): Promise<void>;
+};
+
+export type MountOptions = { fsType: string; options: string; readOnly: boolean };
+
+export async function openPrivateMounts(scratchDir: string, signal: AbortSignal): Promise<PrivateMounts> {
+	const holder = execa("unshare", ["--mount", "--propagation", "private", "sh", "-c", "echo ready; exec cat"], {
+		stdin: "pipe",
+		reject: false,
+		cancelSignal: signal,
+		buffer: false,
+		stderr: "ignore",
+	});
+	const failure = await Promise.race([
+		new Promise<undefined>((resolve) => holder.stdout?.once("data", () => resolve(undefined))),
+		holder.then((ended) => `no mount namespace of its own: ${ended.shortMessage ?? "unshare ended"}`),
+	]);
+	const mounted: string[] = [];
+	let next = 0;
+	const inside = ["--mount", "--target", String(holder.pid)];
+	const unmountAll = async () => {
+		for (const point of mounted.splice(0).reverse()) {
+			await runTool("nsenter", [...inside, "umount", point], signal);
+			await rmdir(point).catch(() => undefined);
+		}
+	};
+	return {
+		async mount(images, { fsType, options, readOnly }) {
+			if (failure !== undefined) return { failure };
+			next += 1;
+			const point = join(scratchDir, `mount-${process.pid}-${next}`);
+			await mkdir(point, { mode: 0o700 });
+			const access = readOnly ? "ro" : "rw";
+			const script = ["sh", "-c", mountScript, "sh", access, fsType, `${access},${options}`, point];
+			const result = await runTool("nsenter", [...inside, ...script, ...images.flatMap(partArguments)], signal);
+			if (result.exitCode !== 0) {
+				await rmdir(point).catch(() => undefined);
+				return { failure: result.failure ?? firstLine(result.output) };
+			}
+			mounted.push(point);
+			return { folder: join("/proc", String(holder.pid), "root", point) };
+		},
+		unmountAll,
+		async [Symbol.asyncDispose]() {
+			await unmountAll();
+			holder.stdin?.end();
+			await holder.catch(() => undefined);
+			for (const point of mounted) await rmdir(point).catch(() => undefined);
+		},
+	};
+}
+
+/** Detaching a mounted loop device makes it clear itself when it is unmounted. */
+const mountScript = `${attachScript}
+access=$1 type=$2 options=$3 point=$4; shift 4
+devices= first=
+while [ $# -ge 3 ]; do
+	attach "$1" "$2" "$3" || exit 125
+	devices="$devices $device"
+	if [ -z "$first" ]; then first=$device; else options="$options,device=$device"; fi
+	shift 3
+done
+mount -t "$type" -o "$options" "$first" "$point"; status=$?
+losetup --detach $devices
+exit $status`;
