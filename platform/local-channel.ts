@@ -31,6 +31,7 @@ import {
 	wireNotifySchema,
 	wireReplySchema,
 } from "./local-wire.ts";
+import { within } from "./within.ts";
 
 const probeLimitMs = 2_000;
 const defaultCallLimitMs = 30_000;
@@ -325,23 +326,6 @@ async function clearStaleSocket(socketPath: string): Promise<void> {
 		probe.destroy();
 	}
 	unlinkSync(socketPath);
-}
-
-async function within<T>(work: Promise<T>, limitMs: number, what: string, signal?: AbortSignal): Promise<T> {
-	const ended = Promise.withResolvers<never>();
-	const timer = setTimeout(
-		() => ended.reject(new StillpointError("deadline-passed", `${what} took longer than ${limitMs} ms`)),
-		limitMs,
-	);
-	const aborted = () => ended.reject(signal?.reason);
-	signal?.addEventListener("abort", aborted, { once: true });
-	if (signal?.aborted) aborted();
-	try {
-		return await Promise.race([work, ended.promise]);
-	} finally {
-		clearTimeout(timer);
-		signal?.removeEventListener("abort", aborted);
-	}
 }
 
 function wireError(error: StillpointError) {

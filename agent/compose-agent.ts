@@ -1,0 +1,252 @@
+/** The agent put together: what each part needs is in its arguments, and nowhere else are two parts joined. */
+import { mkdirSync } from "node:fs";
+import { hostname } from "node:os";
+import { dirname, join } from "node:path";
+import { StillpointError } from "../contracts/errors.ts";
+import type { HoldEvent } from "../contracts/hold-protocol.ts";
+import type { AgentStatus } from "../contracts/local-calls.ts";
+import type { Order } from "../contracts/order.ts";
+import { version } from "../contracts/version.ts";
+import type { MachineIdentity } from "../platform/linux/machine-identity.ts";
+import type { LedgerThawResult } from "../platform/linux/rescue-thaw.ts";
+import { serveLocalChannel } from "../platform/local-channel.ts";
+import { requireSnapshotExtension } from "./extension-host/find-extensions.ts";
+import { installExtensions } from "./extension-host/install-extension.ts";
+import type { InstalledExtension } from "./extension-host/installed-extension.ts";
+import { startSnapshotCommand } from "./extension-host/run-snapshot.ts";
+import { findStatusReport, statusPath, trimStatusFiles, writeStatusReport } from "./extension-host/status-file.ts";
+import { takeInventory } from "./inventory.ts";
+import { type JobRecords, makeJobRecords } from "./job-records.ts";
+import { type JobRunner, makeJobRunner } from "./job-runner.ts";
+import { type ControllerLink, startControllerLink } from "./link/controller-link.ts";
+import { type Enrolment, findEnrolment } from "./link/enrolment-file.ts";
+import type { ConnectLink } from "./link/link-transport.ts";
+import type { LoadedConfig } from "./load-config.ts";
+import { makeLocalHandlers } from "./local-handlers.ts";
+import type { Log } from "./log.ts";
+import { isOtherMachine, lastingIdentity } from "./machine-change.ts";
+import { openOwnJournal } from "./open-own-journal.ts";
+import type { JobStart } from "./run-job.ts";
+import type { Part } from "./run-parts.ts";
+import { forgetSnapshotTold, noteSnapshotTold } from "./snapshot-told.ts";
+import { closeUnfinishedJobs } from "./start-recovery.ts";
+import type { WriteHold } from "./write-hold.ts";
+
+export type AgentBase = {
+	readonly loaded: LoadedConfig;
+	readonly hold: WriteHold;
+	readonly log: Log;
+	readonly machine: MachineIdentity;
+	/** What the start's first step thawed. */
+	readonly thawed: readonly LedgerThawResult[];
+	/** Packages that came with the program. */
+	readonly shippedExtensions: readonly string[];
+	readonly connectLink: ConnectLink;
+	readonly stopping: AbortSignal;
+};
+
+/** In the order of their start: calls are accepted last and refused first. */
+export function composeAgent(base: AgentBase): Part[] {
+	const { loaded, hold, log, machine, stopping } = base;
+	const { config, folders } = loaded;
+	const { stateDir, logDir, runDir } = folders;
+	const socketPath = join(runDir, "agent.sock");
+	const extensionsDir = join(stateDir, "extensions");
+	const startedAt = new Date().toISOString();
+	// Each is set when its part starts, before any later part runs.
+	const parts: { records?: JobRecords; extensions: InstalledExtension[]; runner?: JobRunner; link?: ControllerLink } = {
+		extensions: [],
+	};
+
+	function prepare(order: Order): Pick<JobStart, "extension" | "makeRequest" | "ports"> {
+		const extension = requireSnapshotExtension(parts.extensions, config.extensions.snapshot);
+		const { name, version } = extension;
+		return {
+			extension,
+			makeRequest: (token) => ({
+				schemaVersion: 1,
+				order,
+				holdLimitMs: Math.min(order.holdLimitMs, config.holdLimitCapMs),
+				fileSystems: config.fileSystems,
+				tempDisks: config.tempDisks,
+				scriptsFolder: config.scriptsFolder,
+				runFolder: runDir,
+				hostFolders: [...new Set([stateDir, logDir, extension.folder, dirname(process.execPath)])],
+				statusFile: statusPath(extension.folder, order.jobId),
+				extension: { name, version },
+				channel: { socketPath, token },
+			}),
+			ports: {
+				hold,
+				log: log.child({ part: "job" }),
+				runDir,
+				stopLimitMs: config.stopLimitMs,
+				startExtension: startSnapshotCommand,
+				findStatusReport: ({ folder }, jobId) => findStatusReport(folder, jobId),
+				onPhase: (jobId, phase) => require(parts.records).setPhase(jobId, phase),
+				onSnapshotTold: (jobId) => noteSnapshotTold(runDir, jobId),
+				onStuck: tellAll,
+			},
+		};
+	}
+
+	function tellAll(event: HoldEvent): void {
+		log.error("something may still be frozen", { event });
+		if (parts.runner?.running?.asker.kind !== "link") parts.link?.tell(event);
+	}
+
+	/** Of the own machine only. A copy of it must enrol anew. */
+	function findOwnEnrolment(): Enrolment | undefined {
+		const enrolment = findEnrolment(stateDir);
+		if (enrolment === undefined) return undefined;
+		if (isOtherMachine(enrolment.machine, lastingIdentity(machine))) {
+			log.error("this machine is a copy of the one that was enrolled; enrol it anew", { agentId: enrolment.agentId });
+			return undefined;
+		}
+		return { ...enrolment, controllerUrl: config.controller.url ?? enrolment.controllerUrl };
+	}
+
+	function readStatus(): AgentStatus {
+		const records = require(parts.records);
+		const job = parts.runner?.running;
+		const summary = job === undefined ? undefined : records.find(job.order.jobId)?.summary;
+		return {
+			schemaVersion: 1,
+			version,
+			pid: process.pid,
+			hostname: hostname(),
+			startedAt,
+			link: { enrolled: false, connected: false, ...parts.link?.state, unsentReports: records.outbox.unsent },
+			extensions: parts.extensions.map(({ name, version, state }) => ({ name, version, state })),
+			...(summary === undefined ? {} : { job: summary }),
+			frozen: (job?.frozenMountPoints() ?? []).map((mountPoint) => ({
+				mountPoint,
+				state: job?.phase === "freezing" ? "freezing" : "frozen",
+			})),
+			lastJobs: records.list(10),
+		};
+	}
+
+	function readInventory(): Promise<Record<string, unknown>> {
+		if (parts.runner?.mayBeFrozen)
+			throw new StillpointError("job-running", "the inventory is not taken while file systems are frozen");
+		return takeInventory(stopping);
+	}
+
+	return [
+		{
+			name: "journal",
+			start() {
+				const { journal, putAside } = openOwnJournal(stateDir, machine);
+				if (putAside !== undefined) log.warn("the journal of another machine was put aside", { putAside });
+				const records = makeJobRecords({ journal, hold, log: log.child({ part: "journal" }), runDir });
+				parts.records = records;
+				for (const one of base.thawed) log.warn("thawed what an earlier life left frozen", { ...one });
+				for (const jobId of closeUnfinishedJobs(records, runDir)) log.warn("closed an interrupted job", { jobId });
+				const stack = new AsyncDisposableStack();
+				stack.use(journal);
+				stack.use(records);
+				return stack;
+			},
+		},
+		{
+			name: "extensions",
+			async start() {
+				mkdirSync(extensionsDir, { recursive: true, mode: 0o700 });
+				const sources = [...base.shippedExtensions, ...config.extensions.installFrom];
+				const ports = { extensionsDir, logDir, log: log.child({ part: "extensions" }), signal: stopping };
+				parts.extensions = await installExtensions(sources, ports);
+				return new AsyncDisposableStack();
+			},
+		},
+		{
+			name: "jobs",
+			start() {
+				const runner = makeJobRunner({
+					records: require(parts.records),
+					log: log.child({ part: "jobs" }),
+					prepare,
+					onEnded: (report, { folder }) => {
+						forgetSnapshotTold(runDir, report.jobId);
+						void hold
+							.write(() => {
+								if (findStatusReport(folder, report.jobId) === undefined) writeStatusReport(folder, report);
+								trimStatusFiles(folder);
+							})
+							.catch((error: unknown) => log.warn("the status file could not be written", { error }));
+					},
+				});
+				parts.runner = runner;
+				return runner;
+			},
+		},
+		{
+			name: "local channel",
+			async start() {
+				// Not ended by `stopping`: the extension of a running job needs it to undo its work.
+				const stopped = new AbortController();
+				const runner = require(parts.runner);
+				const handlers = makeLocalHandlers({
+					runner,
+					records: require(parts.records),
+					readStatus,
+					takeInventory: async () => await readInventory(),
+					reloadLink: () => parts.link?.reload(),
+				});
+				const channelLog = log.child({ part: "local" });
+				const server = await serveLocalChannel({
+					socketPath,
+					handlers,
+					isFrozen: () => runner.mayBeFrozen,
+					signal: stopped.signal,
+					onPeerFault: (error) => channelLog.warn("a peer was cut off", { error }),
+				});
+				return {
+					async [Symbol.asyncDispose]() {
+						await runner[Symbol.asyncDispose]();
+						await server[Symbol.asyncDispose]();
+					},
+				};
+			},
+		},
+		{
+			name: "link",
+			start() {
+				// Like the channel: it must still tell the controller how the job of a stop ended.
+				const stopped = new AbortController();
+				const runner = require(parts.runner);
+				const link = startControllerLink(
+					{
+						log: log.child({ part: "link" }),
+						version,
+						machine: {
+							hostname: hostname().slice(0, 255),
+							bootId: machine.bootId,
+							platform: `${process.platform}-${process.arch}`,
+							...(machine.machineId === undefined ? {} : { machineId: machine.machineId }),
+						},
+						runner,
+						outbox: require(parts.records).outbox,
+						connect: base.connectLink,
+						findEnrolment: findOwnEnrolment,
+						answers: { status: async () => readStatus(), inventory: async () => await readInventory() },
+					},
+					stopped.signal,
+				);
+				parts.link = link;
+				return {
+					async [Symbol.asyncDispose]() {
+						await runner[Symbol.asyncDispose]();
+						await link.flush(1_000);
+						await link[Symbol.asyncDispose]();
+					},
+				};
+			},
+		},
+	];
+}
+
+function require<T>(part: T | undefined): T {
+	if (part === undefined) throw new StillpointError("internal", "a part was used before its start");
+	return part;
+}

@@ -1,0 +1,233 @@
+/**
+ * What is known of jobs, in memory, so that status, lists and reports are answered while disks are frozen; and behind
+ * it the journal, written through the write hold. A report that the journal cannot take is kept in memory and in
+ * `<run>/reports` until it can: nothing is lost.
+ */
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { asStillpointError, StillpointError } from "../contracts/errors.ts";
+import type { JobPhase } from "../contracts/hold-protocol.ts";
+import type { JobSummary } from "../contracts/local-calls.ts";
+import { type Order, orderSchema } from "../contracts/order.ts";
+import { type Report, reportSchema } from "../contracts/report.ts";
+import type { AskerKind, Journal, JournalJob } from "./journal.ts";
+import type { Log } from "./log.ts";
+import type { WriteHold } from "./write-hold.ts";
+
+const keptJobs = 5_000;
+const keptReports = 500;
+const reportsInMemory = 20;
+const retryMs = 5_000;
+
+type Known = { job: JournalJob; summary: JobSummary };
+
+export type JobRecords = AsyncDisposable & {
+	/** Newest first. */
+	list(limit: number): JobSummary[];
+	find(jobId: string): { order: Order; summary: JobSummary } | undefined;
+	/** From memory; an older one from the journal, which is refused with `job-running` while disks are held. */
+	findReport(jobId: string): Report | undefined;
+	latestReport(): Report | undefined;
+	/** Before a job starts. @throws `disk-full`, `state-unusable`, `journal-corrupt`: then the job must not start. */
+	begin(order: Order, asker: AskerKind): Promise<void>;
+	setPhase(jobId: string, phase: JobPhase): void;
+	/** In memory at once; on disk as soon as the disk allows. Jobs of the link also enter the outbox. */
+	end(jobId: string, report: Report): void;
+	/** Jobs that a former life left running. */
+	unfinished(): readonly JournalJob[];
+	readonly outbox: Outbox;
+};
+
+export type Outbox = {
+	readonly unsent: number;
+	/** The oldest report that is not acknowledged; undefined while disks are held and it lies only there. */
+	first(): { sequence: number; report: Report } | undefined;
+	acknowledge(sequence: number): void;
+	/** Called when a report came in. */
+	onAdded(listener: () => void): Disposable;
+};
+
+export function makeJobRecords(given: { journal: Journal; hold: WriteHold; log: Log; runDir: string }): JobRecords {
+	const { journal, hold, log } = given;
+	const reportsFolder = join(given.runDir, "reports");
+	const known = new Map<string, Known>();
+	const reports = new Map<string, Report>();
+	const outbox = new Map<number, Report | undefined>();
+	const unwritten = new Map<string, { job: JournalJob & { report: Report }; sequence: number | undefined }>();
+	const listeners = new Set<() => void>();
+	const state = { nextSequence: 1, timer: undefined as NodeJS.Timeout | undefined };
+
+	journal.trim({ jobs: keptJobs, reports: keptReports });
+	for (const job of journal.readJobs(keptJobs).reverse()) remember(job);
+	for (const { sequence } of journal.readOutbox()) outbox.set(sequence, undefined);
+	state.nextSequence = journal.nextSequence();
+	readKeptReports(reportsFolder, log).forEach((kept) => {
+		finish(kept.job, kept.job.report);
+	});
+
+	function remember(job: JournalJob): void {
+		const { report, ...rest } = job;
+		known.set(job.jobId, { job: rest, summary: summarize(job) });
+		if (report === undefined) return;
+		reports.set(job.jobId, report);
+		for (const oldest of reports.keys()) {
+			if (reports.size <= reportsInMemory) break;
+			reports.delete(oldest);
+		}
+	}
+
+	function finish(job: JournalJob, report: Report): void {
+		const ended = { ...job, phase: report.error === undefined ? ("done" as const) : ("failed" as const), report };
+		const sequence = job.asker === "link" ? state.nextSequence++ : undefined;
+		remember(ended);
+		if (sequence !== undefined) outbox.set(sequence, report);
+		unwritten.set(job.jobId, { job: ended, sequence });
+		keepInRunFolder(ended);
+		writeDown();
+		for (const listener of listeners) listener();
+	}
+
+	/** On tmpfs: safe while frozen, and what a killed agent's next life finds. */
+	function keepInRunFolder(job: JournalJob & { report: Report }): void {
+		try {
+			mkdirSync(reportsFolder, { recursive: true, mode: 0o700 });
+			writeFileSync(join(reportsFolder, `${job.jobId}.json`), JSON.stringify({ ...job, version: 1 }), { mode: 0o600 });
+		} catch (error) {
+			log.warn("a report could not be kept in the run folder", { jobId: job.jobId, error });
+		}
+	}
+
+	function writeDown(): void {
+		for (const [jobId, { job, sequence }] of unwritten)
+			void hold
+				.write(() => {
+					if (unwritten.get(jobId)?.job !== job) return;
+					journal.endJob(job, sequence !== undefined && outbox.has(sequence) ? sequence : undefined);
+					unwritten.delete(jobId);
+					if (sequence !== undefined && outbox.has(sequence)) outbox.set(sequence, undefined);
+					rmSync(join(reportsFolder, `${jobId}.json`), { force: true });
+				})
+				.catch((error: unknown) => {
+					log.error("a report could not be journaled; it is kept and tried again", {
+						jobId,
+						code: asStillpointError(error).code,
+						error,
+					});
+					state.timer ??= setTimeout(() => {
+						state.timer = undefined;
+						writeDown();
+					}, retryMs);
+				});
+	}
+
+	function findReport(jobId: string): Report | undefined {
+		const inMemory = reports.get(jobId) ?? unwritten.get(jobId)?.job.report;
+		if (inMemory !== undefined) return inMemory;
+		if (!known.has(jobId)) return undefined;
+		if (hold.held) throw new StillpointError("job-running", "older reports cannot be read while disks are frozen");
+		return journal.findReport(jobId);
+	}
+
+	return {
+		list: (limit) =>
+			[...known.values()]
+				.slice(-limit)
+				.reverse()
+				.map(({ summary }) => summary),
+		find: (jobId) => {
+			const found = known.get(jobId);
+			return found === undefined ? undefined : { order: found.job.order, summary: found.summary };
+		},
+		findReport,
+		latestReport: () => [...reports.values()].at(-1),
+		async begin(order, asker) {
+			const job: JournalJob = {
+				jobId: order.jobId,
+				order,
+				asker,
+				phase: "running",
+				createdAt: new Date().toISOString(),
+			};
+			await hold.write(() => journal.addJob(job));
+			remember(job);
+		},
+		setPhase(jobId, phase) {
+			const found = known.get(jobId);
+			if (found !== undefined) found.summary = { ...found.summary, phase };
+		},
+		end(jobId, report) {
+			const found = known.get(jobId);
+			if (found === undefined) throw new StillpointError("internal", `no job ${jobId} to end`);
+			finish(found.job, report);
+		},
+		unfinished: () => [...known.values()].map(({ job }) => job).filter(({ phase }) => phase === "running"),
+		outbox: {
+			get unsent() {
+				return outbox.size;
+			},
+			first() {
+				const next = outbox.entries().next();
+				if (next.done === true) return undefined;
+				const [sequence, inMemory] = next.value;
+				if (inMemory !== undefined) return { sequence, report: inMemory };
+				if (hold.held) return undefined;
+				const report = journal.readOutboxReport(sequence);
+				return report === undefined ? undefined : { sequence, report };
+			},
+			acknowledge(sequence) {
+				if (!outbox.delete(sequence)) return;
+				void hold
+					.write(() => journal.removeFromOutbox(sequence))
+					// It is sent once more after the next start; the controller knows it by its job id.
+					.catch((error: unknown) => log.warn("an acknowledged report stays in the outbox", { sequence, error }));
+			},
+			onAdded(listener) {
+				listeners.add(listener);
+				return { [Symbol.dispose]: () => void listeners.delete(listener) };
+			},
+		},
+		async [Symbol.asyncDispose]() {
+			clearTimeout(state.timer);
+			state.timer = undefined;
+			if (hold.held) return;
+			writeDown();
+			await hold.drained();
+			clearTimeout(state.timer);
+		},
+	};
+}
+
+function summarize(job: JournalJob): JobSummary {
+	const { report } = job;
+	return {
+		jobId: job.jobId,
+		phase: job.phase === "running" ? "queued" : job.phase,
+		requested: job.order.level,
+		startedAt: job.createdAt,
+		...(report === undefined ? {} : { achieved: report.achieved, held: report.held }),
+		...(report?.error === undefined ? {} : { errorCode: report.error.code }),
+	};
+}
+
+/** A file that is no report of ours is left where it is. */
+function readKeptReports(folder: string, log: Log): { job: JournalJob & { report: Report } }[] {
+	let names: string[];
+	try {
+		names = readdirSync(folder).filter((name) => name.endsWith(".json"));
+	} catch {
+		return [];
+	}
+	return names.flatMap((name) => {
+		try {
+			const kept = JSON.parse(readFileSync(join(folder, name), "utf8")) as Record<string, unknown>;
+			const order = orderSchema.parse(kept["order"]);
+			const report = reportSchema.loose().parse(kept["report"]) as Report;
+			const asker = kept["asker"] === "link" ? "link" : "local";
+			const createdAt = String(kept["createdAt"]);
+			return [{ job: { jobId: order.jobId, order, asker, phase: "done", createdAt, report } }];
+		} catch (error) {
+			log.warn("a kept report cannot be read", { file: join(folder, name), error });
+			return [];
+		}
+	});
+}

@@ -1,0 +1,201 @@
+/**
+ * Jobs and unsent reports on disk. SQLite with a rollback journal: with WAL even a SELECT hangs while the disk is
+ * frozen. Every call is synchronous and touches the disk, so callers go through the write hold.
+ */
+import { DatabaseSync, type SQLInputValue } from "node:sqlite";
+import { StillpointError } from "../contracts/errors.ts";
+import type { Order } from "../contracts/order.ts";
+import { type Report, reportSchema } from "../contracts/report.ts";
+import { asSqliteError } from "./sqlite-error.ts";
+
+export type AskerKind = "link" | "local";
+
+export type JournalJob = {
+	readonly jobId: string;
+	readonly order: Order;
+	readonly asker: AskerKind;
+	readonly phase: "running" | "done" | "failed";
+	readonly createdAt: string;
+	/** Only of the newest jobs. */
+	readonly report?: Report;
+};
+
+export type OutboxEntry = { readonly sequence: number; readonly jobId: string };
+
+export type Journal = Disposable & {
+	readonly path: string;
+	/** Newest first. */
+	readJobs(limit: number): JournalJob[];
+	findReport(jobId: string): Report | undefined;
+	addJob(job: JournalJob): void;
+	/** The end of a job and, with `sequence`, its place in the outbox: both or none. Repeating it changes nothing. */
+	endJob(job: JournalJob & { report: Report }, sequence: number | undefined): void;
+	readOutbox(): OutboxEntry[];
+	readOutboxReport(sequence: number): Report | undefined;
+	removeFromOutbox(sequence: number): void;
+	/** Greater than every sequence number that was ever given. */
+	nextSequence(): number;
+	readIdentity(): string | undefined;
+	writeIdentity(identity: string): void;
+	/** Keeps the newest `jobs` ids, and the reports of the newest `reports`. */
+	trim(keep: { jobs: number; reports: number }): void;
+};
+
+const formatVersion = 1;
+
+/** @throws `journal-corrupt`, `disk-full`, `state-unusable`, each naming the file; `version-unsupported` for a newer format. */
+export function openJournal(path: string): Journal {
+	let database: DatabaseSync | undefined;
+	try {
+		database = new DatabaseSync(path, { timeout: 0 });
+		prepare(database, path);
+	} catch (error) {
+		database?.close();
+		throw asSqliteError(error, path);
+	}
+	return makeJournal(database, path);
+}
+
+function prepare(database: DatabaseSync, path: string): void {
+	database.exec("PRAGMA journal_mode=DELETE; PRAGMA synchronous=FULL; PRAGMA cache_size=-512");
+	const version = Number(database.prepare("PRAGMA user_version").get()?.["user_version"]);
+	if (version > formatVersion)
+		throw new StillpointError(
+			"version-unsupported",
+			`${path} has format ${version}, this program knows ${formatVersion}`,
+		);
+	if (version === formatVersion) {
+		const check = database.prepare("PRAGMA quick_check(1)").get();
+		if (check?.["quick_check"] !== "ok")
+			throw new StillpointError("journal-corrupt", `${path}: ${String(check?.["quick_check"])}`, { details: { path } });
+		return;
+	}
+	database.exec(`
+		BEGIN EXCLUSIVE;
+		CREATE TABLE IF NOT EXISTS jobs (
+			jobId TEXT PRIMARY KEY, "order" TEXT NOT NULL, asker TEXT NOT NULL, phase TEXT NOT NULL,
+			createdAt TEXT NOT NULL, report TEXT
+		) STRICT;
+		CREATE TABLE IF NOT EXISTS outbox (
+			sequence INTEGER PRIMARY KEY AUTOINCREMENT, jobId TEXT NOT NULL, report TEXT NOT NULL
+		) STRICT;
+		CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+		PRAGMA user_version = ${formatVersion};
+		COMMIT;
+	`);
+}
+
+function makeJournal(database: DatabaseSync, path: string): Journal {
+	function run(sql: string, ...values: SQLInputValue[]): void {
+		database.prepare(sql).run(...values);
+	}
+	/** Every fault of SQLite gets a code; a transaction that failed is rolled back. */
+	function guarded<T>(work: () => T): T {
+		try {
+			return work();
+		} catch (error) {
+			if (database.isTransaction) database.exec("ROLLBACK");
+			throw asSqliteError(error, path);
+		}
+	}
+	function parse<T>(text: unknown, check: (value: unknown) => T): T {
+		try {
+			return check(JSON.parse(String(text)));
+		} catch (cause) {
+			throw new StillpointError("journal-corrupt", `${path} holds a record that cannot be read`, { cause });
+		}
+	}
+	const parseReport = (text: unknown) => parse(text, (value) => reportSchema.loose().parse(value) as Report);
+
+	return {
+		path,
+		readJobs: (limit) =>
+			guarded(() =>
+				database
+					.prepare(`SELECT jobId, "order", asker, phase, createdAt, report FROM jobs ORDER BY rowid DESC LIMIT ?`)
+					.all(limit)
+					.map((row) => ({
+						jobId: String(row["jobId"]),
+						order: parse(row["order"], (value) => value as Order),
+						asker: row["asker"] === "link" ? "link" : "local",
+						phase: row["phase"] === "done" ? "done" : row["phase"] === "failed" ? "failed" : "running",
+						createdAt: String(row["createdAt"]),
+						...(row["report"] === null ? {} : { report: parseReport(row["report"]) }),
+					})),
+			),
+		findReport: (jobId) =>
+			guarded(() => {
+				const row = database.prepare("SELECT report FROM jobs WHERE jobId = ?").get(jobId);
+				return row?.["report"] == null ? undefined : parseReport(row["report"]);
+			}),
+		addJob: (job) =>
+			guarded(() =>
+				run(
+					`INSERT INTO jobs (jobId, "order", asker, phase, createdAt) VALUES (?, ?, ?, ?, ?)`,
+					job.jobId,
+					JSON.stringify(job.order),
+					job.asker,
+					job.phase,
+					job.createdAt,
+				),
+			),
+		endJob: (job, sequence) =>
+			guarded(() => {
+				const report = JSON.stringify(job.report);
+				database.exec("BEGIN IMMEDIATE");
+				run(
+					`INSERT INTO jobs (jobId, "order", asker, phase, createdAt, report) VALUES (?, ?, ?, ?, ?, ?)
+					ON CONFLICT (jobId) DO UPDATE SET phase = excluded.phase, report = excluded.report`,
+					job.jobId,
+					JSON.stringify(job.order),
+					job.asker,
+					job.phase,
+					job.createdAt,
+					report,
+				);
+				if (sequence !== undefined)
+					run("INSERT OR IGNORE INTO outbox (sequence, jobId, report) VALUES (?, ?, ?)", sequence, job.jobId, report);
+				database.exec("COMMIT");
+			}),
+		readOutbox: () =>
+			guarded(() =>
+				database
+					.prepare("SELECT sequence, jobId FROM outbox ORDER BY sequence")
+					.all()
+					.map((row) => ({ sequence: Number(row["sequence"]), jobId: String(row["jobId"]) })),
+			),
+		readOutboxReport: (sequence) =>
+			guarded(() => {
+				const row = database.prepare("SELECT report FROM outbox WHERE sequence = ?").get(sequence);
+				return row === undefined ? undefined : parseReport(row["report"]);
+			}),
+		removeFromOutbox: (sequence) => guarded(() => run("DELETE FROM outbox WHERE sequence = ?", sequence)),
+		nextSequence: () =>
+			guarded(
+				() => Number(database.prepare("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").get()?.["seq"] ?? 0) + 1,
+			),
+		readIdentity: () =>
+			guarded(() => {
+				const row = database.prepare("SELECT value FROM facts WHERE name = 'identity'").get();
+				return row === undefined ? undefined : String(row["value"]);
+			}),
+		writeIdentity: (identity) =>
+			guarded(() => run("INSERT OR REPLACE INTO facts (name, value) VALUES ('identity', ?)", identity)),
+		trim: ({ jobs, reports }) =>
+			guarded(() => {
+				const old = database.prepare("SELECT count(*) AS count FROM jobs").get();
+				if (Number(old?.["count"]) > jobs)
+					run(
+						"DELETE FROM jobs WHERE phase <> 'running' AND rowid NOT IN (SELECT rowid FROM jobs ORDER BY rowid DESC LIMIT ?)",
+						jobs,
+					);
+				if (Number(old?.["count"]) > reports)
+					run(
+						`UPDATE jobs SET report = NULL WHERE report IS NOT NULL
+						AND rowid NOT IN (SELECT rowid FROM jobs ORDER BY rowid DESC LIMIT ?)`,
+						reports,
+					);
+			}),
+		[Symbol.dispose]: () => database.close(),
+	};
+}

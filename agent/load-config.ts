@@ -1,0 +1,177 @@
+/** Configuration in layers: defaults < file < environment < flags. */
+import { readFile } from "node:fs/promises";
+import { isAbsolute } from "node:path";
+import { closest } from "fastest-levenshtein";
+import type { z } from "zod";
+import { StillpointError } from "../contracts/errors.ts";
+import { checkRootOwnedChain } from "../platform/linux/path-trust.ts";
+import { type AgentConfig, configSchema, listConfigKeys } from "./config-schema.ts";
+
+/** What the command line gives; all paths absolute. */
+export type AgentFlags = {
+	/** A file that is named must exist; the default one may be absent. */
+	readonly config?: string;
+	readonly stateDir?: string;
+	readonly logDir?: string;
+	readonly runDir?: string;
+	readonly logLevel?: string;
+	/** Log lines go to stderr, too. */
+	readonly foreground?: boolean;
+};
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+export type AgentFolders = { readonly stateDir: string; readonly logDir: string; readonly runDir: string };
+
+export type ConfigOrigin = "default" | "file" | "environment" | "flag";
+
+export type LoadedConfig = {
+	readonly config: AgentConfig;
+	readonly configFile: string;
+	readonly folders: AgentFolders;
+	/** Where each value came from, by its key: `log.level`, `stateDir`. */
+	readonly origins: Readonly<Record<string, ConfigOrigin>>;
+	/** Variables that look like ours and are not. */
+	readonly warnings: readonly string[];
+};
+
+const defaultConfigFile = "/etc/stillpoint/agent.json";
+const folderDefaults: AgentFolders = {
+	stateDir: "/var/lib/stillpoint",
+	logDir: "/var/log/stillpoint",
+	runDir: "/run/stillpoint",
+};
+const folderVariables = {
+	stateDir: "STILLPOINT_STATE_DIR",
+	logDir: "STILLPOINT_LOG_DIR",
+	runDir: "STILLPOINT_RUN_DIR",
+} as const;
+
+/**
+ * @throws `config-missing` for a named file that is not there, `config-invalid` naming the key (and the nearest known
+ * one), `untrusted-path` when someone other than root could change the file.
+ */
+export async function loadConfig(given: { flags: AgentFlags; environment: Environment }): Promise<LoadedConfig> {
+	const { flags, environment } = given;
+	const configFile = absolute(flags.config ?? environment["STILLPOINT_CONFIG"] ?? defaultConfigFile, "--config");
+	const named = flags.config !== undefined || environment["STILLPOINT_CONFIG"] !== undefined;
+	const tree = await readConfigFile(configFile, named);
+	const origins: Record<string, ConfigOrigin> = {};
+	for (const { path, variable, isText } of listConfigKeys()) {
+		const key = path.join(".");
+		origins[key] = find(tree, path) === undefined ? "default" : "file";
+		const text = environment[variable];
+		if (text !== undefined && key !== "version") {
+			put(tree, path, isText ? text : parseVariable(variable, text));
+			origins[key] = "environment";
+		}
+	}
+	if (flags.logLevel !== undefined) {
+		put(tree, ["log", "level"], flags.logLevel);
+		origins["log.level"] = "flag";
+	}
+	const config = configSchema.safeParse(tree);
+	if (!config.success) throw invalid(config.error, configFile);
+	const folders = { ...folderDefaults };
+	for (const name of ["stateDir", "logDir", "runDir"] as const) {
+		const value = flags[name] ?? environment[folderVariables[name]];
+		origins[name] = flags[name] !== undefined ? "flag" : value !== undefined ? "environment" : "default";
+		if (value !== undefined) folders[name] = absolute(value, name);
+	}
+	return { config: config.data, configFile, folders, origins, warnings: findStrangers(environment) };
+}
+
+async function readConfigFile(path: string, named: boolean): Promise<Record<string, unknown>> {
+	let text: string;
+	try {
+		text = await readFile(path, "utf8");
+	} catch (cause) {
+		const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+		if (code === "ENOENT" && !named) return { version: 1 };
+		if (code === "ENOENT") throw new StillpointError("config-missing", `${path} does not exist`, { cause });
+		throw new StillpointError("config-invalid", `${path} cannot be read: ${code}`, { cause });
+	}
+	if (process.getuid?.() === 0) await checkRootOwnedChain(path);
+	return parseConfigText(text, path);
+}
+
+/** The file's object. Text that is no JSON object, or has no `version`, is `config-invalid`. */
+export function parseConfigText(text: string, path: string): Record<string, unknown> {
+	let value: unknown;
+	try {
+		value = JSON.parse(text);
+	} catch (cause) {
+		throw new StillpointError("config-invalid", `${path} is no JSON: ${(cause as Error).message}`, { cause });
+	}
+	if (typeof value !== "object" || value === null || Array.isArray(value))
+		throw new StillpointError("config-invalid", `${path} must hold one JSON object`);
+	if (!Object.hasOwn(value, "version"))
+		throw new StillpointError("config-invalid", `${path}: version: is missing; this program reads version 1`);
+	return value as Record<string, unknown>;
+}
+
+function invalid(error: z.ZodError, path: string): StillpointError {
+	const issue = error.issues[0];
+	const key = issue?.path.join(".") ?? "";
+	const unknown = issue?.code === "unrecognized_keys" ? issue.keys[0] : undefined;
+	if (unknown === undefined)
+		return new StillpointError("config-invalid", `${path}: ${key || "(all)"}: ${issue?.message}`, {
+			details: { key },
+		});
+	const full = [...(issue?.path ?? []), unknown].join(".");
+	const nearest = closest(full, knownKeys());
+	return new StillpointError("config-invalid", `${path}: unknown key ${full}; the nearest known one is ${nearest}`, {
+		details: { key: full, nearest },
+	});
+}
+
+function knownKeys(): string[] {
+	const keys = listConfigKeys().map(({ path }) => path.join("."));
+	const groups = keys.filter((key) => key.includes(".")).map((key) => key.slice(0, key.indexOf(".")));
+	return [...new Set([...keys, ...groups])];
+}
+
+function findStrangers(environment: Environment): string[] {
+	const known = [
+		...listConfigKeys().map(({ variable }) => variable),
+		...Object.values(folderVariables),
+		"STILLPOINT_CONFIG",
+	];
+	return Object.keys(environment)
+		.filter((name) => name.startsWith("STILLPOINT_") && !known.includes(name))
+		.map((name) => `the environment variable ${name} is not ours; the nearest is ${closest(name, known)}`);
+}
+
+function parseVariable(variable: string, text: string): unknown {
+	try {
+		return JSON.parse(text);
+	} catch (cause) {
+		throw new StillpointError("config-invalid", `${variable} is no JSON: ${text.slice(0, 80)}`, { cause });
+	}
+}
+
+function absolute(path: string, what: string): string {
+	if (!isAbsolute(path)) throw new StillpointError("config-invalid", `${what} must be an absolute path: ${path}`);
+	return path;
+}
+
+function find(tree: Record<string, unknown>, path: readonly string[]): unknown {
+	let at: unknown = tree;
+	for (const name of path) {
+		if (typeof at !== "object" || at === null || !Object.hasOwn(at, name)) return undefined;
+		at = (at as Record<string, unknown>)[name];
+	}
+	return at;
+}
+
+function put(tree: Record<string, unknown>, path: readonly string[], value: unknown): void {
+	const [name, ...rest] = path as [string, ...string[]];
+	if (rest.length === 0) {
+		tree[name] = value;
+		return;
+	}
+	const below = tree[name];
+	const inner = typeof below === "object" && below !== null && !Array.isArray(below) ? below : {};
+	tree[name] = inner;
+	put(inner as Record<string, unknown>, rest, value);
+}

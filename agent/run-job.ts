@@ -1,0 +1,315 @@
+/** One job, from the start of its extension process to its report. */
+import { randomBytes, timingSafeEqual } from "node:crypto";
+import { asStillpointError, type ErrorCode, StillpointError } from "../contracts/errors.ts";
+import type { ExtensionCommand, ExtensionEvent, SnapshotRequest } from "../contracts/extension.ts";
+import type { HoldCommand, HoldEvent, JobPhase } from "../contracts/hold-protocol.ts";
+import type { Order } from "../contracts/order.ts";
+import type { Report } from "../contracts/report.ts";
+import type { LocalCaller } from "../platform/local-channel.ts";
+import type { Asker } from "./asker.ts";
+import type { InstalledExtension } from "./extension-host/installed-extension.ts";
+import type { ExtensionProcess } from "./extension-host/run-snapshot.ts";
+import type { Log } from "./log.ts";
+import { makeLostReport } from "./lost-report.ts";
+import { makePhaseTracker } from "./phase-tracker.ts";
+import { makeThirdHolder } from "./third-holder.ts";
+import type { WriteHold } from "./write-hold.ts";
+
+/** How long each phase may last before the extension process is ended, beyond what order and scripts may take. */
+const attachLimitMs = 15_000;
+const graceMs = 10_000;
+const afterThawLimitMs = 3_600_000;
+const orphanLimitMs = 120_000;
+const rescueOnStopLimitMs = 5_000;
+
+export type CancelCode = Extract<HoldCommand, { type: "cancel" }>["code"];
+
+export type JobPorts = {
+	readonly hold: WriteHold;
+	readonly log: Log;
+	readonly runDir: string;
+	/** How long the undo may take when the service stops. */
+	readonly stopLimitMs: number;
+	startExtension(extension: InstalledExtension, request: SnapshotRequest): ExtensionProcess;
+	/** The report that the extension left in its status file, when it could not send it. */
+	findStatusReport(extension: InstalledExtension, jobId: string): Report | undefined;
+	onPhase(jobId: string, phase: JobPhase): void;
+	/** At most once: the asker told of a snapshot that was taken. */
+	onSnapshotTold(jobId: string): void;
+	/** To every link, not only to the asker. */
+	onStuck(event: HoldEvent): void;
+};
+
+export type RunningJob = {
+	readonly order: Order;
+	readonly phase: JobPhase;
+	readonly asker: Asker;
+	readonly mayBeFrozen: boolean;
+	frozenMountPoints(): readonly string[];
+	/** @throws `not-allowed` for a wrong token. */
+	attach(token: string, caller: LocalCaller): void;
+	event(token: string, event: ExtensionEvent): Promise<void>;
+	/** From the asker; `cancel` from anybody. */
+	command(command: HoldCommand): void;
+	cancel(code: CancelCode): void;
+	/** Never rejects. Settles when the extension is reaped and nothing of it is frozen, or when a stop gave up. */
+	readonly report: Promise<Report>;
+};
+
+export type JobStart = {
+	order: Order;
+	asker: Asker;
+	extension: InstalledExtension;
+	/** All of the request but the channel's token. */
+	makeRequest(token: string): SnapshotRequest;
+	ports: JobPorts;
+};
+
+export function startJob({ order, asker, extension, makeRequest, ports }: JobStart): RunningJob {
+	const { jobId } = order;
+	const { log } = ports;
+	const token = randomBytes(32).toString("hex");
+	const startedAt = new Date().toISOString();
+	const beganMs = performance.now();
+	const door = new AbortController();
+	const stopGaveUp = new AbortController();
+	const state = {
+		caller: undefined as LocalCaller | undefined,
+		process: undefined as ExtensionProcess | undefined,
+		report: undefined as Report | undefined,
+		held: false,
+		askerTold: false,
+		snapshotTold: false,
+		/** Events of the extension are handled one after the other. */
+		events: Promise.resolve(),
+		watchdog: undefined as NodeJS.Timeout | undefined,
+		endedBy: undefined as string | undefined,
+	};
+
+	const phases = makePhaseTracker((phase) => {
+		ports.onPhase(jobId, phase);
+		asker.send({ type: "phase", jobId, phase });
+		watchPhase(phase);
+	});
+	const holder = makeThirdHolder({
+		jobId,
+		runDir: ports.runDir,
+		hold: ports.hold,
+		log,
+		onDeadline: () => watch(graceMs, "the hold's deadline"),
+		onStuck: (fileSystems) => tellStuck(fileSystems),
+	});
+
+	function watch(limitMs: number, what: string): void {
+		clearTimeout(state.watchdog);
+		state.watchdog = setTimeout(() => endExtension(`${what} passed`), limitMs);
+	}
+
+	function watchPhase(phase: JobPhase): void {
+		if (door.signal.aborted && door.signal.reason.code === "stopping") return;
+		const leftToFreezeMs = order.prepareLimitMs - (performance.now() - beganMs) + graceMs;
+		if (phase === "planning") watch(Math.min(attachLimitMs, leftToFreezeMs), "the time to attach");
+		else if (["preparing", "prepared", "scripts"].includes(phase)) watch(leftToFreezeMs, "prepareLimitMs");
+		else if (["thawing", "post", "undoing", "judging"].includes(phase)) watch(afterThawLimitMs, "the time to end");
+		else if (phase === "done" || phase === "failed") watch(graceMs, "the time to exit");
+		// In `freezing` and `frozen` the holder's deadline watches; `stuck` lasts as long as the kernel wants.
+		else clearTimeout(state.watchdog);
+	}
+
+	function endExtension(why: string): void {
+		state.endedBy ??= why;
+		log.error("ending the extension process", { jobId, why, pid: state.process?.pid });
+		state.process?.kill();
+	}
+
+	function tell(command: ExtensionCommand): boolean {
+		return state.caller?.notify("extension.command", command) ?? false;
+	}
+
+	function tellStuck(fileSystems: string[]): void {
+		phases.force("stuck");
+		const error = new StillpointError("stuck", `still frozen: ${fileSystems.join(", ")}`);
+		const event: HoldEvent = { type: "stuck", jobId, fileSystems, error: error.toJSON() };
+		asker.send(event);
+		ports.onStuck(event);
+	}
+
+	function cancel(code: CancelCode): void {
+		if (code === "stopping") stopWithin(ports.stopLimitMs);
+		if (door.signal.aborted) return;
+		door.abort(new StillpointError(code, cancelTexts[code]));
+		log.warn("cancelling the job", { jobId, code, phase: phases.phase });
+		if (state.caller === undefined) endExtension(code);
+		else tell({ type: "cancel", jobId, code });
+	}
+
+	/** A stop ends the extension when its undo takes too long, and gives up on the kernel a little later. */
+	function stopWithin(limitMs: number): void {
+		clearTimeout(state.watchdog);
+		state.watchdog = setTimeout(() => {
+			endExtension("the time to undo at a stop passed");
+			state.watchdog = setTimeout(() => stopGaveUp.abort(), rescueOnStopLimitMs);
+		}, limitMs);
+	}
+
+	function checkToken(given: string): void {
+		const known = Buffer.from(token);
+		const other = Buffer.from(given);
+		if (known.length !== other.length || !timingSafeEqual(known, other))
+			throw new StillpointError("not-allowed", "the token belongs to no running job");
+	}
+
+	async function handle(event: ExtensionEvent): Promise<void> {
+		if (event.jobId !== jobId) throw new StillpointError("message-invalid", `this extension runs job ${jobId}`);
+		if (state.report !== undefined && event.type !== "stuck") return;
+		switch (event.type) {
+			case "phase":
+				phases.advance(event.phase);
+				return;
+			case "targets":
+				return await holder.open(event.targets);
+			case "freezing":
+				phases.advance("freezing");
+				// The local cap binds the extension's own word, too.
+				await holder.freezing({ ...event, holdLimitMs: Math.min(event.holdLimitMs, request.holdLimitMs) });
+				state.held = true;
+				if (!tell({ type: "quiet", jobId })) throw new StillpointError("asker-lost", "the extension is gone");
+				return;
+			case "frozen":
+				if (!state.held) throw new StillpointError("message-invalid", "frozen came before freezing");
+				phases.advance("frozen");
+				asker.send(event);
+				return;
+			case "thawed":
+				asker.send(event);
+				holder.thawed();
+				return;
+			case "prepared":
+				phases.advance("prepared");
+				asker.send(event);
+				return;
+			case "stuck":
+				tellStuck(event.fileSystems);
+				return;
+			case "report":
+				if (event.report.jobId !== jobId) throw new StillpointError("message-invalid", "the report of another job");
+				state.report = event.report;
+				phases.force(event.report.error === undefined ? "done" : "failed");
+				return;
+		}
+	}
+
+	async function run(): Promise<Report> {
+		await using undo = new AsyncDisposableStack();
+		undo.defer(() => clearTimeout(state.watchdog));
+		const onAskerLost = () => {
+			if (!state.askerTold) cancel("asker-lost");
+		};
+		asker.closed.addEventListener("abort", onAskerLost, { once: true });
+		undo.defer(() => asker.closed.removeEventListener("abort", onAskerLost));
+		// The order's answer is on its way before the first event.
+		await new Promise<void>((resolve) => setImmediate(resolve));
+		if (asker.closed.aborted) cancel("asker-lost");
+		let failure: StillpointError;
+		try {
+			door.signal.throwIfAborted();
+			phases.force("planning");
+			const started = ports.startExtension(extension, request);
+			state.process = started;
+			undo.defer(() => started.endInput());
+			const end = await started.exited;
+			await state.events;
+			failure = describeEnd(end);
+			log.info("the extension ended", { jobId, ...end });
+		} catch (error) {
+			failure = asStillpointError(error);
+		}
+		clearTimeout(state.watchdog);
+		if (door.signal.reason?.code === "stopping")
+			state.watchdog = setTimeout(() => stopGaveUp.abort(), rescueOnStopLimitMs);
+		const free = await holder.rescue("the extension ended", stopGaveUp.signal);
+		const report = state.report ?? ports.findStatusReport(extension, jobId) ?? makeReport(failure, free);
+		phases.force(report.error === undefined ? "done" : "failed");
+		return report;
+	}
+
+	function describeEnd(end: { exitCode: number | null; signal: string | null; outputTail: string }): StillpointError {
+		const how = end.signal === null ? `exit status ${end.exitCode}` : `signal ${end.signal}`;
+		const why = state.endedBy === undefined ? "" : ` (${state.endedBy})`;
+		const details = { outputTail: end.outputTail };
+		if (door.signal.aborted && state.caller === undefined) return door.signal.reason as StillpointError;
+		const code: ErrorCode = "extension-failed";
+		return new StillpointError(code, `the extension process ended without a report: ${how}${why}`, { details });
+	}
+
+	function makeReport(failure: StillpointError, free: boolean): Report {
+		const error = free
+			? failure
+			: new StillpointError(
+					"stuck",
+					`the service stopped while something may be frozen; before that: ${failure.message}`,
+				);
+		const durationMs = performance.now() - beganMs;
+		const { name, version } = extension;
+		return makeLostReport({
+			order,
+			extension: { name, version },
+			startedAt,
+			durationMs,
+			error,
+			snapshotTold: state.snapshotTold,
+		});
+	}
+
+	const request = makeRequest(token);
+	return {
+		order,
+		asker,
+		get phase() {
+			return phases.phase;
+		},
+		get mayBeFrozen() {
+			return holder.mayBeFrozen;
+		},
+		frozenMountPoints: () => (holder.mayBeFrozen ? holder.targets.map(({ mountPoint }) => mountPoint) : []),
+		attach(given, caller) {
+			checkToken(given);
+			if (state.caller !== undefined) throw new StillpointError("not-allowed", "the extension is attached already");
+			state.caller = caller;
+			watchPhase("preparing");
+			caller.closed.addEventListener("abort", () => watch(state.report ? graceMs : orphanLimitMs, "the undo's time"), {
+				once: true,
+			});
+			if (door.signal.aborted) tell({ type: "cancel", jobId, code: door.signal.reason.code });
+		},
+		event(given, event) {
+			checkToken(given);
+			const done = state.events.then(() => handle(event));
+			state.events = done.catch((error: unknown) => {
+				log.warn("an event of the extension was refused", { jobId, type: event.type, error });
+			});
+			return done;
+		},
+		command(command) {
+			if (command.type === "cancel") {
+				cancel(command.code);
+				return;
+			}
+			if (phases.phase === "frozen" && (command.type === "done" || command.type === "release")) {
+				state.askerTold = true;
+				const told = command.type === "done" && command.disks.some(({ ok }) => ok);
+				if (told && !state.snapshotTold) ports.onSnapshotTold(jobId);
+				state.snapshotTold ||= told;
+			}
+			if (!tell(command)) throw new StillpointError("extension-failed", "the extension of the job is not attached");
+		},
+		cancel,
+		report: run(),
+	};
+}
+
+const cancelTexts: Record<CancelCode, string> = {
+	cancelled: "the job was cancelled",
+	stopping: "the service is stopping",
+	"asker-lost": "who ordered the snapshot went away",
+};
