@@ -1,0 +1,165 @@
+import { readFileSync } from "node:fs";
+import { StillpointError } from "../../contracts/errors.ts";
+import { ledgerSchema, mayBeOurs } from "../../contracts/freezer-protocol.ts";
+import type { FreezeCalls } from "../../platform/linux/freeze-calls.ts";
+import type { Freezer, FrozenEvent } from "../../platform/linux/freezer/freezer-client.ts";
+import { type RescueResult, rescueThaw } from "../../platform/linux/rescue-thaw.ts";
+import type { HeldFolder } from "../../platform/linux/target-folders.ts";
+import type { Clock } from "./clock.ts";
+import type { HoldAnswers } from "./hold-answers.ts";
+
+export type FrozenWindowOptions = {
+	readonly jobId: string;
+	readonly freezer: Freezer;
+	/** Open since before the freeze, so that we can thaw when the freezer can't. */
+	readonly folders: readonly HeldFolder[];
+	readonly calls: Pick<FreezeCalls, "thaw">;
+	readonly answers: HoldAnswers;
+	readonly clock: Clock;
+	/** Some file systems stay frozen though everything is tried; repeated while that lasts. */
+	readonly onStuck: (mountPoints: string[]) => void;
+};
+
+/** After the freezer's own deadline. */
+const ownMarginMs = 500;
+/** For the freezer to thaw when asked; then it is taken for stopped or stuck. */
+const askLimitMs = 1_000;
+const stuckAfterMs = 500;
+
+/**
+ * The window from before the first FIFREEZE until everything is thawed, and its second holder: what the freezer does
+ * not thaw in time is thawed here, whatever became of the freezer.
+ */
+export class FrozenWindow {
+	readonly #options: FrozenWindowOptions;
+	readonly #ended = new AbortController();
+	readonly #forced = Promise.withResolvers<void>();
+	#timer: NodeJS.Timeout | undefined;
+	#begun = false;
+	#asked = false;
+	#thaw: Promise<void> | undefined;
+
+	constructor(options: FrozenWindowOptions) {
+		this.#options = options;
+		const { freezer } = options;
+		freezer.thawed.then(
+			({ cause }) => this.#end(cause === "deadline" ? "hold-expired" : "freezer-died", `the freezer thawed (${cause})`),
+			() => this.#end("freezer-died", "the freezer ended without thawing"),
+		);
+		freezer.exited.then(() => this.#end("freezer-died", "the freezer ended")).catch(() => undefined);
+	}
+
+	/** Aborts when the hold ends without our asking: the freezer's deadline or ours, or the freezer's death. */
+	get ended(): AbortSignal {
+		return this.#ended.signal;
+	}
+
+	/** Freezes everything. @throws what `Freezer.freeze` throws. Whatever it throws, `thaw` must follow. */
+	async freeze(limits: { holdLimitMs: number; freezeLimitMs: number }): Promise<FrozenEvent> {
+		this.#begun = true;
+		this.#timer = setTimeout(() => {
+			this.#end("hold-expired", `the hold was not over after ${limits.holdLimitMs} ms`);
+			this.#forced.resolve();
+			void this.thaw().catch(() => undefined);
+		}, limits.holdLimitMs + ownMarginMs);
+		return await this.#options.freezer.freeze(limits);
+	}
+
+	/**
+	 * Thaws everything; resolves when nothing of ours is frozen any more, however long the kernel takes.
+	 * @throws `thaw-failed` when FITHAW refuses for another reason than that it is not frozen.
+	 */
+	thaw(): Promise<void> {
+		this.#thaw ??= this.#thawAll();
+		return this.#thaw;
+	}
+
+	async #thawAll(): Promise<void> {
+		if (!this.#begun) return;
+		this.#asked = true;
+		try {
+			if (!(await this.#askFreezer())) await this.#rescue();
+		} finally {
+			clearTimeout(this.#timer);
+		}
+	}
+
+	/** Whether it said that all is thawed. */
+	async #askFreezer(): Promise<boolean> {
+		const asked = this.#options.freezer.thaw(askLimitMs).then(
+			({ fileSystems }) => fileSystems.every(({ result }) => !mayBeOurs(result)),
+			() => false,
+		);
+		return Promise.race([asked, this.#forced.promise.then(() => false)]);
+	}
+
+	/** Until the freezer is reaped, and once more after that with what its ledger says then. */
+	async #rescue(): Promise<void> {
+		const { freezer } = this.#options;
+		freezer.kill("SIGKILL");
+		const waiting = new Map(this.#suspects().map(({ target }) => [target.superblock, target.mountPoint]));
+		const stuck = setInterval(() => {
+			if (waiting.size > 0) this.#options.onStuck([...waiting.values()]);
+		}, stuckAfterMs);
+		try {
+			await this.#rescueRound(freezer.exited, waiting);
+			await freezer.exited;
+			const last = await this.#rescueRound(Promise.resolve(), waiting);
+			const failed = last.filter(({ result }) => result === "thaw-failed");
+			if (failed.length === 0) return;
+			const mountPoints = failed.map(({ mountPoint }) => mountPoint);
+			this.#options.onStuck(mountPoints);
+			const why = failed.map(({ mountPoint, errno }) => `${mountPoint} (${errno ?? "?"})`).join(", ");
+			throw new StillpointError("thaw-failed", `FITHAW failed: ${why}`, { details: { mountPoints } });
+		} finally {
+			clearInterval(stuck);
+		}
+	}
+
+	async #rescueRound(until: Promise<unknown>, waiting: Map<string, string>): Promise<RescueResult[]> {
+		const { answers, calls, clock } = this.#options;
+		const folders = this.#suspects();
+		const startedAtMs = clock.nowMs();
+		return rescueThaw(folders, {
+			until,
+			// The kernel decides when it lets go; there is nothing better to do than to wait for it.
+			signal: new AbortController().signal,
+			calls,
+			parallel: Math.max(2, folders.length),
+			onResult: ({ superblock, result, errno }) => {
+				if (result === "thawed") waiting.delete(superblock);
+				const withErrno = errno === undefined ? {} : { errno };
+				answers.noteThaw(superblock, { result, startedAtMs, endedAtMs: clock.nowMs(), ...withErrno });
+			},
+		}).then((results) => {
+			for (const { superblock, result } of results) if (result !== "thaw-failed") waiting.delete(superblock);
+			return results;
+		});
+	}
+
+	/** What may be frozen by us: by the ledger, and never what answered that somebody else holds it. */
+	#suspects(): HeldFolder[] {
+		const { folders, answers } = this.#options;
+		const ours = this.#readLedger();
+		return folders.filter(({ target }) => {
+			const freeze = answers.freezes.get(target.superblock)?.result;
+			if (freeze !== undefined && freeze !== "frozen") return false;
+			return ours === undefined || ours.has(target.superblock);
+		});
+	}
+
+	/** On tmpfs, so reading it never waits for a disk. An unreadable ledger makes all of them suspects; none is none. */
+	#readLedger(): ReadonlySet<string> | undefined {
+		const { freezer, jobId } = this.#options;
+		try {
+			const { fileSystems } = ledgerSchema.parse(JSON.parse(readFileSync(freezer.ledgerPath(jobId), "utf8")));
+			return new Set(fileSystems.filter(({ state }) => mayBeOurs(state)).map(({ superblock }) => superblock));
+		} catch (error) {
+			return (error as NodeJS.ErrnoException).code === "ENOENT" ? new Set() : undefined;
+		}
+	}
+
+	#end(code: "hold-expired" | "freezer-died", what: string): void {
+		if (this.#begun && !this.#asked) this.#ended.abort(new StillpointError(code, what));
+	}
+}

@@ -1,0 +1,72 @@
+import type { StillpointError } from "../../contracts/errors.ts";
+import type { SnapshotRequest } from "../../contracts/extension.ts";
+import type { SnapshotOutcome } from "../../contracts/hold-protocol.ts";
+import type { NotCovered } from "../../contracts/report.ts";
+import type { Clock } from "./clock.ts";
+import type { JobEvidence, UncoveredEvidence } from "./consistency-verdict.ts";
+import { HoldAnswers } from "./hold-answers.ts";
+import type { JobPlan } from "./plan-job.ts";
+import type { Applications } from "./script-runner/applications.ts";
+import type { BadDropIn } from "./script-runner/read-drop-ins.ts";
+
+/** All that is learnt during a job, each thing written once by the step that learns it. */
+export class JobRecord {
+	readonly request: SnapshotRequest;
+	readonly startedAtMs: number;
+	readonly startedAt: Date;
+	readonly answers = new HoldAnswers();
+	readonly syncMs = new Map<string, number>();
+	/** Superblock to the nonce of its marker. */
+	readonly markers = new Map<string, string>();
+	readonly badDropIns: BadDropIn[] = [];
+	/** Added to the plan's own. */
+	readonly uncovered: UncoveredEvidence[] = [];
+	readonly notCovered: NotCovered[] = [];
+	plan: JobPlan | undefined;
+	applications: Applications | undefined;
+	/** Just before the first freeze call. */
+	freezingAtMs: number | undefined;
+	frozenAt: Date | undefined;
+	thawedAt: Date | undefined;
+	/** From `frozen` told to what ended the hold. */
+	window: { fromMs: number; untilMs: number } | undefined;
+	thawedTold = false;
+	lookedAgain = false;
+	outcomes: readonly SnapshotOutcome[] | undefined;
+	described: NonNullable<JobEvidence["described"]> | undefined;
+	/** Why nothing was frozen, though the job went on at level crash. */
+	degraded: StillpointError | undefined;
+
+	constructor(request: SnapshotRequest, clock: Clock) {
+		this.request = request;
+		this.startedAtMs = clock.nowMs();
+		this.startedAt = clock.utcNow();
+	}
+
+	evidence(): JobEvidence {
+		const { request, plan } = this;
+		const superblocks = plan?.targets.map(({ superblock }) => superblock) ?? [];
+		return {
+			requested: request.order.level,
+			snapshot: request.order.snapshot,
+			disks: plan?.disks ?? [],
+			fileSystems: this.answers.evidence(superblocks).map((one) => this.#degrade(one)),
+			uncovered: [...(plan?.uncovered ?? []), ...this.uncovered],
+			lookedAgain: this.lookedAgain,
+			applications: [
+				...(this.applications?.evidence() ?? []),
+				...this.badDropIns.map(({ name }) => ({ name, proved: false, holdLost: false })),
+			],
+			...(this.window === undefined ? {} : { window: this.window }),
+			...(this.outcomes === undefined ? {} : { outcomes: this.outcomes }),
+			...(this.described === undefined ? {} : { described: this.described }),
+		};
+	}
+
+	/** What was not even tried is no lost evidence. */
+	#degrade(one: JobEvidence["fileSystems"][number]): JobEvidence["fileSystems"][number] {
+		if (this.degraded === undefined || one.freeze !== undefined) return one;
+		const foreign = this.degraded.code === "foreign-freeze" && this.degraded.details["superblock"] === one.superblock;
+		return { ...one, freeze: { result: foreign ? "foreign" : "pending", startedAtMs: 0, endedAtMs: 0 } };
+	}
+}

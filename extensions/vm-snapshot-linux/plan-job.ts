@@ -1,0 +1,120 @@
+import { StillpointError } from "../../contracts/errors.ts";
+import type { SnapshotRequest } from "../../contracts/extension.ts";
+import type { FreezeTarget } from "../../contracts/freezer-protocol.ts";
+import type { NotCovered } from "../../contracts/report.ts";
+import type { FreezeCalls } from "../../platform/linux/freeze-calls.ts";
+import {
+	type FreezePlan,
+	findTargetsBelow,
+	type LeftOutFileSystem,
+	type PlannedDisk,
+	type PlannedFileSystem,
+	planFreeze,
+} from "../../platform/linux/freeze-plan.ts";
+import { reachTargets } from "../../platform/linux/reach-targets.ts";
+import { readStorageFacts } from "../../platform/linux/storage-facts.ts";
+import type { DiskEvidence, UncoveredEvidence } from "./consistency-verdict.ts";
+
+export type JobPlan = {
+	readonly targets: readonly FreezeTarget[];
+	/** Those of `targets`, in the same order, with what the report tells of them. */
+	readonly fileSystems: readonly PlannedFileSystem[];
+	readonly disks: readonly (PlannedDisk & DiskEvidence)[];
+	/** Writable, on included disks, and not frozen. */
+	readonly uncovered: readonly UncoveredEvidence[];
+	readonly notCovered: readonly NotCovered[];
+	/** Can't be frozen, but may be shown to have stood still: see `still-file-systems.ts`. */
+	readonly maybeStill: readonly LeftOutFileSystem[];
+	/** Superblock and UUID of all that the plan knew as writable, to tell what appears later. */
+	readonly known: ReadonlySet<string>;
+};
+
+const readLimitMs = 10_000;
+const reachLimitMs = 5_000;
+
+/** @throws `disk-unknown`, `run-dir-unsafe`. What can't be learnt lowers the level instead. */
+export async function planJob(
+	request: SnapshotRequest,
+	calls: Pick<FreezeCalls, "readLoopStatus">,
+	signal: AbortSignal,
+): Promise<JobPlan> {
+	const { facts, plan } = await readPlan(request, calls, signal);
+	const reached = await reachTargets(plan.targets, AbortSignal.any([signal, AbortSignal.timeout(reachLimitMs)]));
+	signal.throwIfAborted();
+	const planned = new Map(plan.targets.map((one) => [one.superblock, one]));
+	const fileSystems = reached.targets.flatMap(({ superblock }) => planned.get(superblock) ?? []);
+	const inTheWay = request.order.level === "crash" ? [] : findTargetsBelow(plan, facts, request.runFolder);
+	if (inTheWay.length > 0) {
+		const where = inTheWay.map((one) => one.mountPoint).join(", ");
+		throw new StillpointError("run-dir-unsafe", `${request.runFolder} lies on ${where}`);
+	}
+	const still = plan.leftOut.filter((one) => one.writable && canBeStill(one));
+	return {
+		targets: reached.targets,
+		fileSystems,
+		disks: plan.disks.map((disk) => ({
+			...disk,
+			superblocks: fileSystems.filter((one) => one.disks.includes(disk.name)).map((one) => one.superblock),
+		})),
+		uncovered: [
+			...plan.leftOut.filter((one) => one.writable && !canBeStill(one)).map(({ why, disks }) => ({ why, disks })),
+			...plan.targets.filter((one) => one.spans).map(({ disks }) => ({ why: "spans-left-out-disk" as const, disks })),
+			...reached.notReached.map(({ planned: { disks } }) => ({ why: "not-reached" as const, disks })),
+		],
+		notCovered: [
+			...plan.notCovered,
+			...reached.notReached.map((one) => ({
+				what: one.planned.mountPoint,
+				why: "not-reached" as const,
+				detail: one.message,
+			})),
+		],
+		maybeStill: still,
+		known: new Set(writableOnes(plan).map(identify)),
+	};
+}
+
+export type Appeared = { readonly uncovered: UncoveredEvidence[]; readonly notCovered: NotCovered[] };
+
+/** Reads the mount tables again, after the thaw: what is writable on an included disk and was not in the plan. */
+export async function findAppeared(
+	request: SnapshotRequest,
+	before: JobPlan,
+	calls: Pick<FreezeCalls, "readLoopStatus">,
+	signal: AbortSignal,
+): Promise<Appeared> {
+	const { plan } = await readPlan(request, calls, signal);
+	signal.throwIfAborted();
+	const appeared = writableOnes(plan).filter((one) => !before.known.has(identify(one)));
+	return {
+		uncovered: appeared.map(({ disks }) => ({ why: "appeared-after-plan" as const, disks })),
+		notCovered: appeared.map(({ mountPoint, fsType, device }) => ({
+			what: mountPoint,
+			why: "appeared-after-plan" as const,
+			detail: `${fsType} on ${device}`,
+		})),
+	};
+}
+
+async function readPlan(request: SnapshotRequest, calls: Pick<FreezeCalls, "readLoopStatus">, signal: AbortSignal) {
+	const limited = AbortSignal.any([signal, AbortSignal.timeout(readLimitMs)]);
+	const facts = await readStorageFacts({ calls, signal: limited });
+	signal.throwIfAborted();
+	const { order, fileSystems: filters, tempDisks, hostFolders } = request;
+	return { facts, plan: planFreeze({ facts, selection: order.disks, filters, tempDisks, hostFolders }) };
+}
+
+function writableOnes(plan: FreezePlan): (PlannedFileSystem | LeftOutFileSystem)[] {
+	return [...plan.targets, ...plan.leftOut.filter((one) => one.writable)];
+}
+
+/** A superblock's number is used again after its end; with type and UUID it is the same one. */
+function identify({ superblock, fsType, uuid }: { superblock: string; fsType: string; uuid?: string }): string {
+	return `${superblock} ${fsType} ${uuid ?? ""}`;
+}
+
+/** An EFI partition: it has no freeze, and is written to only when something is installed. */
+function canBeStill({ why, fsType, reaches, deviceNumbers }: LeftOutFileSystem): boolean {
+	const reachable = reaches.length > 0 && deviceNumbers.length === 1;
+	return why === "unsupported-file-system" && (fsType === "vfat" || fsType === "msdos") && reachable;
+}

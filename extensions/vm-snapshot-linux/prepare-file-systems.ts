@@ -1,0 +1,97 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { StillpointError } from "../../contracts/errors.ts";
+import { readBootId } from "../../platform/linux/boot-id.ts";
+import { findExclusiveOperations } from "../../platform/linux/exclusive-operations.ts";
+import type { FreezeCalls } from "../../platform/linux/freeze-calls.ts";
+import type { Freezer } from "../../platform/linux/freezer/freezer-client.ts";
+import { type HeldTargets, openTargets } from "../../platform/linux/rescue-thaw.ts";
+import { untilAborted } from "./abort-reasons.ts";
+import type { Clock } from "./clock.ts";
+import { type HoldMarkers, placeMarkers } from "./hold-markers.ts";
+import type { JobRecord } from "./job-record.ts";
+import type { JobPlan } from "./plan-job.ts";
+import { syncWhileItPays } from "./sync-file-systems.ts";
+
+const freezerReadyLimitMs = 10_000;
+const probeLimitMs = 5_000;
+const exclusiveWaitLimitMs = 30_000;
+const exclusivePollMs = 200;
+
+export type PreparedFileSystems = { readonly held: HeldTargets; readonly markers: HoldMarkers };
+
+/**
+ * Everything that can be slow, before the window: directories opened here and in the freezer, exclusive operations
+ * waited for, a durable write on each file system, and what is dirty written out. What is acquired is on `undo`.
+ * @throws `exclusive-operation`, `write-probe-stuck`, `foreign-freeze`, `freeze-failed`, `freezer-died`.
+ */
+export async function prepareFileSystems(
+	plan: JobPlan,
+	given: {
+		record: JobRecord;
+		freezer: Freezer;
+		calls: FreezeCalls;
+		clock: Clock;
+		signal: AbortSignal;
+		undo: AsyncDisposableStack;
+	},
+): Promise<PreparedFileSystems> {
+	const { record, freezer, calls, clock, signal, undo } = given;
+	const { jobId } = record.request.order;
+	const bootId = await readBootId();
+	const freezerReady = freezer.prepare({ jobId, bootId, targets: plan.targets, limitMs: freezerReadyLimitMs });
+	freezerReady.catch(() => undefined);
+	const held = undo.use(await untilAborted(openTargets(plan.targets), signal));
+	const [fault] = held.faults;
+	if (fault !== undefined) {
+		throw new StillpointError("freeze-failed", `${fault.target.mountPoint} ${fault.message}`, {
+			details: { superblock: fault.target.superblock },
+		});
+	}
+	const markers = probeWrites(held, given);
+	await Promise.all([
+		untilAborted(freezerReady, signal),
+		waitForExclusiveOperations(plan, signal),
+		markers.then(() =>
+			syncWhileItPays(held.folders, calls, {
+				clock,
+				signal,
+				onSync: (superblock, syncMs) => record.syncMs.set(superblock, syncMs),
+			}),
+		),
+	]);
+	return { held, markers: await markers };
+}
+
+async function probeWrites(
+	held: HeldTargets,
+	given: { record: JobRecord; calls: FreezeCalls; signal: AbortSignal; undo: AsyncDisposableStack },
+): Promise<HoldMarkers> {
+	const { record, calls, signal, undo } = given;
+	const markers = await untilAborted(placeMarkers(held.folders, record.request.order.jobId, probeLimitMs), signal);
+	undo.defer(() => markers.remove());
+	for (const { target, fd } of held.folders) {
+		const answer = markers.answers.get(target.superblock);
+		if (answer?.result === "ok") record.markers.set(target.superblock, markers.nonce);
+		if (answer?.result !== "stuck") continue;
+		const details = { superblock: target.superblock };
+		if ((await calls.probeFrozen(fd)) === "frozen") {
+			throw new StillpointError("foreign-freeze", `${target.mountPoint} is frozen by somebody else`, { details });
+		}
+		throw new StillpointError("write-probe-stuck", `${target.mountPoint}: a write took more than ${probeLimitMs} ms`, {
+			details,
+		});
+	}
+	return markers;
+}
+
+async function waitForExclusiveOperations(plan: JobPlan, signal: AbortSignal): Promise<void> {
+	const limit = AbortSignal.timeout(exclusiveWaitLimitMs);
+	for (;;) {
+		const [found] = await untilAborted(findExclusiveOperations(plan.fileSystems), signal);
+		if (found === undefined) return;
+		if (limit.aborted) {
+			throw new StillpointError("exclusive-operation", `${found.mountPoint}: ${found.operation} is running`);
+		}
+		await untilAborted(sleep(exclusivePollMs), signal);
+	}
+}

@@ -1,0 +1,45 @@
+/**
+ * File systems without a freeze that may be shown not to have changed (an EFI partition): written out before the
+ * window, and the write counter of their device stood still over it.
+ */
+import { open } from "node:fs/promises";
+import { readWriteCount } from "../../platform/linux/block-devices.ts";
+import type { FreezeCalls } from "../../platform/linux/freeze-calls.ts";
+import type { LeftOutFileSystem } from "../../platform/linux/freeze-plan.ts";
+import { untilAborted } from "./abort-reasons.ts";
+
+/** The write counter of each, after its dirty data was written out. One that does not answer is absent. */
+export type WriteCounts = ReadonlyMap<LeftOutFileSystem, number>;
+
+export async function countWritesBefore(
+	fileSystems: readonly LeftOutFileSystem[],
+	calls: Pick<FreezeCalls, "sync">,
+	signal: AbortSignal,
+): Promise<WriteCounts> {
+	const counts = new Map<LeftOutFileSystem, number>();
+	const work = fileSystems.map(async (one) => {
+		const path = one.reaches[0]?.openPath;
+		const device = one.deviceNumbers[0];
+		if (path === undefined || device === undefined) return;
+		const folder = await open(path, "r");
+		try {
+			if ((await calls.sync(folder.fd)) !== undefined) return;
+			counts.set(one, await readWriteCount(device));
+		} finally {
+			await folder.close();
+		}
+	});
+	await untilAborted(Promise.allSettled(work), signal);
+	return counts;
+}
+
+/** Those that were written to in between, or of which that can't be said. */
+export async function findChanged(
+	fileSystems: readonly LeftOutFileSystem[],
+	before: WriteCounts,
+	calls: Pick<FreezeCalls, "sync">,
+	signal: AbortSignal,
+): Promise<LeftOutFileSystem[]> {
+	const after = await countWritesBefore(fileSystems, calls, signal);
+	return fileSystems.filter((one) => !before.has(one) || before.get(one) !== after.get(one));
+}
