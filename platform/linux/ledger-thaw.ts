@@ -41,17 +41,29 @@ export async function thawFromLedgers(runDir: string, options: LedgerThawOptions
 	const results: LedgerThawResult[] = [];
 	for (const name of names) {
 		const path = join(folder, name);
-		const ledger = await findLedger(path);
-		if (ledger === undefined || ledger.bootId !== bootId) continue;
-		const found = await thawFromLedger(ledger, options);
+		const ledger = await readLedger(path);
+		if (ledger === "absent") continue;
+		if (ledger === "unreadable") {
+			const detail = `${path} is no ledger: what it stands for was not touched`;
+			results.push({
+				jobId: name.slice(0, -".json".length),
+				superblock: "",
+				mountPoint: "",
+				result: "thaw-failed",
+				detail,
+			});
+			continue;
+		}
+		if (ledger.bootId !== bootId) continue;
+		const found = await thawFromLedger(path, ledger, options);
 		if (found.every((one) => one.result !== "thaw-failed")) removeLedger(path);
 		results.push(...found);
 	}
 	return results;
 }
 
-async function thawFromLedger(ledger: Ledger, options: LedgerThawOptions): Promise<LedgerThawResult[]> {
-	const suspects = ledger.fileSystems.filter((one) => mayBeOurs(one.state));
+async function thawFromLedger(path: string, ledger: Ledger, options: LedgerThawOptions): Promise<LedgerThawResult[]> {
+	const suspects = suspectsOf(ledger);
 	// Opened while the freezer still lives: its own descriptors are a way to what no path leads to.
 	const opened = await Promise.all(
 		suspects.map(({ state: _state, fd, ...target }) => reopen({ target, fd }, ledger.freezer)),
@@ -63,20 +75,34 @@ async function thawFromLedger(ledger: Ledger, options: LedgerThawOptions): Promi
 	sendSignal(ledger.freezer, "SIGTERM");
 	await whenGone(ledger.freezer, AbortSignal.any([askLimit, signal]));
 	sendSignal(ledger.freezer, "SIGKILL");
-	const rescued = await rescueThaw(held.folders, { until: whenGone(ledger.freezer, signal), signal });
+	const now = await readLedger(path);
+	const still = now === "absent" ? [] : now === "unreadable" ? suspects : suspectsOf(now);
+	const mayBe = new Set(still.map(({ superblock }) => superblock));
+	const byItself = suspects.filter(({ superblock }) => !mayBe.has(superblock));
+	const folders = held.folders.filter(({ target }) => mayBe.has(target.superblock));
+	const rescued = await rescueThaw(folders, { until: whenGone(ledger.freezer, signal), signal });
 	return [
+		// Its ledger no longer names them: the freezer thawed them when it was asked. No need to touch them.
+		...byItself.map(({ superblock, mountPoint }) => ({
+			jobId: ledger.jobId,
+			superblock,
+			mountPoint,
+			result: "thawed" as const,
+		})),
 		...rescued.map(({ errno, ...one }) => ({
 			jobId: ledger.jobId,
 			...one,
 			...(errno === undefined ? {} : { detail: `FITHAW answered ${errno}` }),
 		})),
-		...held.faults.map(({ target, message }) => ({
-			jobId: ledger.jobId,
-			superblock: target.superblock,
-			mountPoint: target.mountPoint,
-			result: "thaw-failed" as const,
-			detail: message,
-		})),
+		...held.faults
+			.filter(({ target }) => mayBe.has(target.superblock))
+			.map(({ target, message }) => ({
+				jobId: ledger.jobId,
+				superblock: target.superblock,
+				mountPoint: target.mountPoint,
+				result: "thaw-failed" as const,
+				detail: message,
+			})),
 	];
 }
 
@@ -118,12 +144,15 @@ async function listLedgers(folder: string): Promise<string[]> {
 	}
 }
 
-/** A file that is no ledger names nothing to thaw. */
-async function findLedger(path: string): Promise<Ledger | undefined> {
+function suspectsOf(ledger: Ledger): Ledger["fileSystems"] {
+	return ledger.fileSystems.filter((one) => mayBeOurs(one.state));
+}
+
+async function readLedger(path: string): Promise<Ledger | "absent" | "unreadable"> {
 	try {
 		return ledgerSchema.parse(JSON.parse(await readFile(path, "utf8")));
-	} catch {
-		return undefined;
+	} catch (error) {
+		return (error as NodeJS.ErrnoException).code === "ENOENT" ? "absent" : "unreadable";
 	}
 }
 

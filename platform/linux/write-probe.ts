@@ -1,7 +1,8 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { createLineSplitter } from "./freezer/command-lines.ts";
+import type { MarkerAnswer, MarkerRequest } from "./marker-files.ts";
+import { siblingProgram } from "./sibling-program.ts";
 
 /**
  * `stuck`: the write did not return in time: a foreign freeze or a disk that hangs; it may still happen later.
@@ -41,15 +42,18 @@ export function removeMarkers(options: ProbeOptions): Promise<ProbeAnswer[]> {
 	return runProbe(options, { type: "remove" });
 }
 
-type Request = { readonly type: "write"; readonly content: string } | { readonly type: "remove" };
+type Task = { readonly type: "write"; readonly content: string } | { readonly type: "remove" };
 
-async function runProbe(options: ProbeOptions, request: Request): Promise<ProbeAnswer[]> {
+async function runProbe(options: ProbeOptions, request: Task): Promise<ProbeAnswer[]> {
 	const { folders, jobId, limitMs } = options;
 	if (folders.length === 0) return [];
 	const answers = new Map<number, ProbeAnswer>();
 	const [program, ...args] = options.command ?? [
 		process.execPath,
-		fileURLToPath(new URL("./write-probe-process.ts", import.meta.url)),
+		siblingProgram(import.meta.url, {
+			source: "../../extensions/vm-snapshot-linux/write-probe.ts",
+			bundled: "./write-probe.mjs",
+		}),
 	];
 	const child = spawn(program, args, {
 		cwd: "/",
@@ -65,7 +69,7 @@ async function runProbe(options: ProbeOptions, request: Request): Promise<ProbeA
 			child.kill("SIGKILL");
 		}
 	});
-	function note({ index, errno }: { index: number; errno?: string }): void {
+	function note({ index, errno }: MarkerAnswer): void {
 		const folder = folders[index];
 		if (folder === undefined) return;
 		answers.set(index, { folder, result: resultOf(errno), ...(errno === undefined ? {} : { errno }) });
@@ -74,7 +78,8 @@ async function runProbe(options: ProbeOptions, request: Request): Promise<ProbeA
 	child.on("error", () => ended.resolve());
 	child.on("close", () => ended.resolve());
 	child.stdin.on("error", () => undefined);
-	child.stdin.end(`${JSON.stringify({ ...request, paths: folders.map((one) => join(one, markerName(jobId))) })}\n`);
+	const asked: MarkerRequest = { ...request, paths: folders.map((one) => join(one, markerName(jobId))) };
+	child.stdin.end(`${JSON.stringify(asked)}\n`);
 	const timer = setTimeout(() => ended.resolve(), limitMs);
 	await ended.promise;
 	clearTimeout(timer);

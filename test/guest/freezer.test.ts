@@ -23,6 +23,7 @@ import { isWritable } from "../fixtures/writable.ts";
 
 const lacking = requireTools("root", "mkfs.ext4", "fsfreeze", "losetup");
 const freezerEntry = new URL("../../extensions/vm-snapshot-linux/freezer.ts", import.meta.url).pathname;
+const blockingEntry = new URL("../fixtures/blocking-freezer.ts", import.meta.url).pathname;
 const limits = { holdLimitMs: 20_000, freezeLimitMs: 10_000 };
 
 describe.skipIf(lacking)(`the freezer${lacking ? ` (${lacking})` : ""}`, () => {
@@ -186,6 +187,11 @@ describe.skipIf(lacking)(`the freezer${lacking ? ` (${lacking})` : ""}`, () => {
 				if (child.exitCode === null) await new Promise((resolve) => child.on("exit", resolve));
 			});
 			child.stdin.on("error", () => undefined);
+			child.stdin.write(await orders(targets));
+			return child;
+		}
+
+		async function orders(targets: readonly FreezeTarget[]): Promise<string> {
 			const command = {
 				type: "targets",
 				jobId: "job-1",
@@ -193,8 +199,7 @@ describe.skipIf(lacking)(`the freezer${lacking ? ` (${lacking})` : ""}`, () => {
 				ledgerPath: join(runDir, "freezes", "job-1.json"),
 				targets,
 			};
-			child.stdin.write(`${JSON.stringify(command)}\n${JSON.stringify({ type: "freeze", ...limits })}\n`);
-			return child;
+			return `${JSON.stringify(command)}\n${JSON.stringify({ type: "freeze", ...limits })}\n`;
 		}
 
 		async function untilFrozen(targets: readonly FreezeTarget[]): Promise<void> {
@@ -230,30 +235,45 @@ describe.skipIf(lacking)(`the freezer${lacking ? ` (${lacking})` : ""}`, () => {
 			expect(await isWritable(one.mountPoint)).toBe(true);
 		});
 
+		/** A freezer whose stdout is full, and whose reader only keeps it open for `keepSeconds`. */
+		async function withFullStdout(
+			entry: string,
+			targets: readonly FreezeTarget[],
+			keepSeconds: number,
+		): Promise<ChildProcess> {
+			const script = `{ head -c 2000000 /dev/zero >&4 & sleep 0.3; exec "$0" "$1" <&5 >&4; } 4> >(exec sleep ${keepSeconds}) 5<&0`;
+			const child = spawn("bash", ["--norc", "-c", script, process.execPath, entry], {
+				env: { UV_THREADPOOL_SIZE: "8", PATH: "/usr/bin:/bin" },
+				cwd: "/",
+				stdio: ["pipe", "ignore", "ignore"],
+			});
+			stack.defer(() => void child.stdin?.destroy());
+			child.stdin?.on("error", () => undefined);
+			child.stdin?.write(await orders(targets));
+			return child;
+		}
+
 		it("thaws though nobody reads its stdout, which is full", async () => {
 			const one = await fileSystem();
 			const targets = await targetsOf([one]);
-			// `sleep` keeps the read end of a pipe open that is full, and reads nothing.
-			const script = `exec 3>&1; { head -c 2000000 /dev/zero >&4 & FILLER=$!; sleep 0.3; "$0" "$1" <&5 >&4; echo "status $?" >&3; kill $FILLER; } 4> >(sleep 8) 5<&0`;
-			const child = spawn("bash", ["-c", script, process.execPath, freezerEntry], {
-				env: { UV_THREADPOOL_SIZE: "8", PATH: "/usr/bin:/bin" },
-				cwd: "/",
-				stdio: ["pipe", "pipe", "inherit"],
-			});
-			const output = new Promise<string>((resolve) => child.stdout?.once("data", (chunk) => resolve(String(chunk))));
-			const command = {
-				type: "targets",
-				jobId: "job-1",
-				bootId: await readBootId(),
-				ledgerPath: join(runDir, "freezes", "job-1.json"),
-				targets,
-			};
-			child.stdin?.write(`${JSON.stringify(command)}\n${JSON.stringify({ type: "freeze", ...limits })}\n`);
+			const child = await withFullStdout(freezerEntry, targets, 8);
 			await untilFrozen(targets);
 			child.stdin?.write('{"type":"thaw"}\n');
 			expect(await isWritable(one.mountPoint, 2_000)).toBe(true);
-			expect(await output).toBe("status 0\n");
-			child.kill();
+			expect(await new Promise((resolve) => child.on("exit", resolve))).toBe(0);
+		});
+
+		it("(control: one that writes to its stdout synchronously is held up by that)", async () => {
+			const one = await fileSystem();
+			const targets = await targetsOf([one]);
+			const child = await withFullStdout(blockingEntry, targets, 3);
+			await sleep(1_000);
+			child.stdin?.end('{"type":"thaw"}\n');
+			expect(existsSync(join(runDir, "freezes", "job-1.json"))).toBe(true);
+			await sleep(500);
+			expect(existsSync(join(runDir, "freezes", "job-1.json"))).toBe(true);
+			await new Promise((resolve) => child.on("exit", resolve));
+			expect(await isWritable(one.mountPoint)).toBe(true);
 		});
 	});
 

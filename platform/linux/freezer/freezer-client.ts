@@ -1,14 +1,14 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { StillpointError } from "../../../contracts/errors.ts";
 import { type FreezerEvent, type FreezeTarget, freezerEventSchema } from "../../../contracts/freezer-protocol.ts";
 import { findProcessIdentity, type ProcessIdentity } from "../process-identity.ts";
+import { siblingProgram } from "../sibling-program.ts";
 import { createLineSplitter } from "./command-lines.ts";
 
 export type FreezerStart = {
-	/** Program and arguments; by default the freezer beside this source, run by this Node. */
+	/** Program and arguments; by default the freezer beside this program, run by this Node. */
 	readonly command?: readonly [string, ...string[]];
 	/** At least two for each file system and four more; see `threadsFor`. */
 	readonly threads: number;
@@ -228,5 +228,8 @@ function died(stderrTail: string): StillpointError {
 }
 
 function freezerEntry(): string {
-	return fileURLToPath(new URL("../../../extensions/vm-snapshot-linux/freezer.ts", import.meta.url));
+	return siblingProgram(import.meta.url, {
+		source: "../../../extensions/vm-snapshot-linux/freezer.ts",
+		bundled: "./freezer.mjs",
+	});
 }

@@ -1,3 +1,5 @@
+import { statSync } from "node:fs";
+import { dirname } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { asStillpointError, StillpointError } from "../../../contracts/errors.ts";
@@ -113,6 +115,7 @@ export async function runFreezer(options: FreezerOptions): Promise<"clean" | "so
 	await done.promise;
 	options.input.destroy();
 	const ready = await prepared?.catch(() => undefined);
+	// Even a hold that failed to begin (a ledger that can't be written) goes this way.
 	const fileSystems = ready?.fileSystems ?? [];
 	const answers = ready ? await thawAll(holdOptions(fileSystems, ready.command, 0), inFlight) : [];
 	clearTimeout(deadline);
@@ -132,6 +135,7 @@ async function prepare(options: FreezerOptions, command: Targets): Promise<Prepa
 	const superblocks = new Set(command.targets.map((target) => target.superblock));
 	if (superblocks.size < command.targets.length)
 		throw new StillpointError("message-invalid", "a superblock is named twice");
+	refuseFrozenLedger(command);
 	const opened = await Promise.all(command.targets.map((target) => openTargetFolder(target)));
 	const folders = opened.filter(isHeld);
 	const fault = opened.find((one) => !isHeld(one));
@@ -147,6 +151,14 @@ async function prepare(options: FreezerOptions, command: Targets): Promise<Prepa
 		throw new StillpointError("state-unusable", `${command.ledgerPath} cannot be written`, { cause });
 	}
 	return { command, fileSystems, pinnedBytes: options.processCalls.pinProgram() };
+}
+
+/** Writing the ledger would hang: the order that made the plan has looked, this is the belt. */
+function refuseFrozenLedger({ ledgerPath, targets }: Targets): void {
+	const { dev } = statSync(dirname(ledgerPath), { bigint: true });
+	const target = targets.find((one) => one.dev === String(dev));
+	if (target !== undefined)
+		throw new StillpointError("run-dir-unsafe", `${ledgerPath} lies on ${target.mountPoint}, which would be frozen`);
 }
 
 function recordState(options: FreezerOptions, command: Targets, fileSystems: readonly HeldFileSystem[]): void {

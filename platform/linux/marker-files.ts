@@ -1,0 +1,52 @@
+import { constants } from "node:fs";
+import { open, unlink } from "node:fs/promises";
+import type { Readable, Writable } from "node:stream";
+import { text } from "node:stream/consumers";
+
+export type MarkerRequest =
+	| { readonly type: "write"; readonly content: string; readonly paths: readonly string[] }
+	| { readonly type: "remove"; readonly paths: readonly string[] };
+/** The answer for `paths[index]`, a line of JSON each, in the order of their ends. */
+export type MarkerAnswer = { readonly index: number; readonly errno?: string };
+
+/** The work of the process behind `write-probe.ts`: one request on `input`, until its end; an answer for each path. */
+export async function answerMarkerRequest(input: Readable, output: Writable): Promise<void> {
+	const request = JSON.parse(await text(input)) as MarkerRequest;
+	await Promise.all(
+		request.paths.map(async (path, index) => {
+			const errno = await (request.type === "write" ? writeDurably(path, request.content) : removeFile(path));
+			const answer: MarkerAnswer = { index, ...(errno === undefined ? {} : { errno }) };
+			output.write(`${JSON.stringify(answer)}\n`);
+		}),
+	);
+}
+
+/** A marker is never a link that somebody else laid there, nor a file that existed; a half-written one is taken back. */
+async function writeDurably(path: string, content: string): Promise<string | undefined> {
+	const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
+	let made = false;
+	try {
+		await using file = await open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+		made = true;
+		await file.writeFile(content);
+		await file.sync();
+		return undefined;
+	} catch (error) {
+		if (made) await removeFile(path);
+		return errnoOf(error);
+	}
+}
+
+async function removeFile(path: string): Promise<string | undefined> {
+	try {
+		await unlink(path);
+		return undefined;
+	} catch (error) {
+		const errno = errnoOf(error);
+		return errno === "ENOENT" ? undefined : errno;
+	}
+}
+
+function errnoOf(error: unknown): string {
+	return (error as NodeJS.ErrnoException).code ?? "UNKNOWN";
+}
