@@ -1,6 +1,6 @@
 import type { BigIntStats } from "node:fs";
 import { lstat, readlink } from "node:fs/promises";
-import { dirname, isAbsolute, join, resolve } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 import { StillpointError } from "../../contracts/errors.ts";
 
 /** How a path could be changed by someone who is not root. */
@@ -14,24 +14,37 @@ export type TrustFault = { readonly path: string; readonly fault: string };
  */
 export async function checkRootOwnedChain(path: string): Promise<string> {
 	if (!isAbsolute(path)) throw untrusted({ path, fault: "is not an absolute path" });
-	return walk(resolve(path), { linksLeft: 40 });
+	let here = "/";
+	let linksLeft = 40;
+	await lookAt(here);
+	// As the kernel walks: `..` after a link leads out of where the link led to.
+	const names = path.split("/");
+	for (let name = names.shift(); name !== undefined; name = names.shift()) {
+		if (name === "" || name === ".") continue;
+		const next = name === ".." ? dirname(here) : join(here, name);
+		const stats = await lookAt(next);
+		if (!stats.isSymbolicLink()) {
+			here = next;
+			continue;
+		}
+		linksLeft -= 1;
+		if (linksLeft < 0) throw untrusted({ path: next, fault: "is one of too many symbolic links" });
+		const target = await readlink(next);
+		if (isAbsolute(target)) here = "/";
+		names.unshift(...target.split("/"));
+	}
+	return here;
 }
 
-async function walk(path: string, budget: { linksLeft: number }): Promise<string> {
-	const parent = dirname(path);
-	const realParent = parent === path ? path : await walk(parent, budget);
-	const here = parent === path ? path : join(realParent, path.slice(parent.length).replace(/^\//, ""));
-	const stats = await lstat(here, { bigint: true }).catch((cause: NodeJS.ErrnoException) => {
+async function lookAt(path: string): Promise<BigIntStats> {
+	const stats = await lstat(path, { bigint: true }).catch((cause: NodeJS.ErrnoException) => {
 		throw cause.code === "ENOENT" || cause.code === "ENOTDIR"
-			? new StillpointError("not-found", `${here} does not exist`, { cause, details: { path: here } })
-			: untrusted({ path: here, fault: `cannot be looked at (${cause.code})` }, cause);
+			? new StillpointError("not-found", `${path} does not exist`, { cause, details: { path } })
+			: untrusted({ path, fault: `cannot be looked at (${cause.code})` }, cause);
 	});
 	const fault = findFault(stats);
-	if (fault !== undefined) throw untrusted({ path: here, fault });
-	if (!stats.isSymbolicLink()) return here;
-	budget.linksLeft -= 1;
-	if (budget.linksLeft < 0) throw untrusted({ path: here, fault: "is one of too many symbolic links" });
-	return walk(resolve(dirname(here), await readlink(here)), budget);
+	if (fault !== undefined) throw untrusted({ path, fault });
+	return stats;
 }
 
 function findFault(stats: BigIntStats): string | undefined {

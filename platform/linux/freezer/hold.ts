@@ -28,7 +28,7 @@ type Failure = Omit<Extract<FreezerEvent, { type: "failed" }>, "type">;
 
 /** A lower layer that takes longer than this to thaw no longer holds up the layers above it. */
 const thawLevelLimitMs = 250;
-const thawAttempts = 5;
+const thawAttempts = 4;
 
 /**
  * Freezes level by level. Undefined: everything is frozen. While one is late, no further freeze begins; those in
@@ -129,11 +129,10 @@ export async function thawAll(
 
 async function thawUntilAnswered(options: HoldOptions, one: HeldFileSystem): Promise<FileSystemEvent> {
 	const startedAtMs = options.nowMs();
-	let error: CallError;
-	for (let attempt = 1; attempt <= thawAttempts; attempt += 1) {
-		error = await options.calls.thaw(one.fd);
-		if (error === undefined || error === "EINVAL") break;
+	let error = await options.calls.thaw(one.fd);
+	for (let attempt = 1; attempt < thawAttempts && error !== undefined && error !== "EINVAL"; attempt += 1) {
 		await sleep(20 * attempt);
+		error = await options.calls.thaw(one.fd);
 	}
 	one.state = error === undefined ? "thawed" : error === "EINVAL" ? "not-frozen" : "thaw-failed";
 	return {

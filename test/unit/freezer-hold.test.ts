@@ -1,0 +1,233 @@
+import { describe, expect, it } from "vitest";
+import type { FreezerEvent } from "../../contracts/freezer-protocol.ts";
+import type { CallError } from "../../platform/linux/freeze-calls.ts";
+import { freezeAll, type HeldFileSystem, type HoldOptions, thawAll } from "../../platform/linux/freezer/hold.ts";
+import { rescueThaw } from "../../platform/linux/thaw-until-reaped.ts";
+
+type Answer = CallError | "never";
+
+/** A kernel that answers as told; a FIFREEZE that answers "never" waits for `letGo`. */
+function kernel(answers: { freeze?: Record<number, Answer>; thaw?: Record<number, Answer[]> } = {}) {
+	const log: string[] = [];
+	const held = Promise.withResolvers<void>();
+	let running = 0;
+	let most = 0;
+	async function answer(told: Answer): Promise<CallError> {
+		running += 1;
+		most = Math.max(most, running);
+		await new Promise((resolve) => setTimeout(resolve, 1));
+		if (told === "never") await held.promise;
+		running -= 1;
+		return told === "never" ? undefined : told;
+	}
+	return {
+		log,
+		letGo: () => held.resolve(),
+		most: () => most,
+		calls: {
+			freeze: (fd: number) => {
+				log.push(`freeze ${fd}`);
+				return answer(answers.freeze?.[fd]);
+			},
+			thaw: (fd: number) => {
+				log.push(`thaw ${fd}`);
+				const [next, ...rest] = answers.thaw?.[fd] ?? [];
+				if (answers.thaw && rest.length > 0) answers.thaw[fd] = rest;
+				return answer(next);
+			},
+		},
+	};
+}
+
+function fileSystems(levels: readonly number[]): HeldFileSystem[] {
+	return levels.map((level, fd) => ({
+		fd,
+		state: "pending",
+		target: {
+			superblock: `7:${fd}`,
+			mountPoint: `/m${fd}`,
+			openPath: `/m${fd}`,
+			fsType: "ext4",
+			level,
+			dev: "1",
+			ino: "2",
+		},
+	}));
+}
+
+function holdOf(levels: readonly number[], made: ReturnType<typeof kernel>, more: Partial<HoldOptions> = {}) {
+	const events: FreezerEvent[] = [];
+	const states: string[] = [];
+	const stop = new AbortController();
+	const list = fileSystems(levels);
+	const options: HoldOptions = {
+		fileSystems: list,
+		calls: made.calls,
+		freezeLimitMs: 200,
+		threads: 64,
+		stop: stop.signal,
+		onState: () => states.push(list.map(({ state }) => state).join(" ")),
+		onEvent: (event) => events.push(event),
+		nowMs: () => performance.now(),
+		...more,
+	};
+	return { options, events, states, stop, list, inFlight: new Map<HeldFileSystem, Promise<void>>() };
+}
+
+describe("freezing level by level", () => {
+	it("each file system is announced before its FIFREEZE is made", async () => {
+		const made = kernel();
+		const { options, inFlight, states } = holdOf([0, 1], made);
+		const seen: string[] = [];
+		const calls = {
+			...made.calls,
+			freeze: (fd: number) => {
+				seen.push(states.at(-1) ?? "nothing");
+				return made.calls.freeze(fd);
+			},
+		};
+		expect(await freezeAll({ ...options, calls }, inFlight)).toBeUndefined();
+		expect(seen).toEqual(["freezing pending", "frozen freezing"]);
+	});
+
+	it("no more than half of the threads are ever in FIFREEZE", async () => {
+		for (const [threads, most] of [
+			[2, 1],
+			[4, 1],
+			[8, 3],
+			[64, 12],
+		] as const) {
+			const made = kernel();
+			const { options, inFlight, list } = holdOf(Array(12).fill(0), made, { threads });
+			expect(await freezeAll(options, inFlight)).toBeUndefined();
+			expect(made.most()).toBe(most);
+			expect(list.every(({ state }) => state === "frozen")).toBe(true);
+		}
+	});
+
+	it.each([
+		["EBUSY", "foreign-freeze", "foreign"],
+		["EOPNOTSUPP", "freeze-failed", "unsupported"],
+		["EIO", "freeze-failed", "failed"],
+		["EPERM", "freeze-failed", "failed"],
+	])("%s is %s, and no later level begins", async (errno, reason, state) => {
+		const made = kernel({ freeze: { 1: errno } });
+		const { options, inFlight, list, states } = holdOf([0, 0, 1], made);
+		expect(await freezeAll(options, inFlight)).toMatchObject({ reason, superblock: "7:1" });
+		expect(made.log).toEqual(["freeze 0", "freeze 1"]);
+		expect(list[1]?.state).toBe(state);
+		expect(states.some((one) => one.includes(state))).toBe(true);
+		await Promise.all(inFlight.values());
+		const results = await thawAll(options, inFlight);
+		expect(results.map(({ result }) => result)).toEqual(["thawed", state, "pending"]);
+		expect(made.log.filter((one) => one.startsWith("thaw"))).toEqual(["thaw 0"]);
+	});
+
+	it("a late one fails the freeze, holds the later levels back, and is thawed when the kernel lets go", async () => {
+		const made = kernel({ freeze: { 1: "never" } });
+		const { options, inFlight, list } = holdOf([0, 0, 1], made, { freezeLimitMs: 30 });
+		expect(await freezeAll(options, inFlight)).toMatchObject({ reason: "freeze-late", superblock: "7:1" });
+		const thawing = thawAll(options, inFlight);
+		await new Promise((resolve) => setTimeout(resolve, 30));
+		expect(list.map(({ state }) => state)).toEqual(["thawed", "freezing", "pending"]);
+		made.letGo();
+		expect((await thawing).map(({ result }) => result)).toEqual(["thawed", "thawed", "pending"]);
+		expect(made.log).toEqual(["freeze 0", "freeze 1", "thaw 0", "thaw 1"]);
+	});
+
+	it("an end that comes in the middle holds the rest back", async () => {
+		const made = kernel({ freeze: { 0: "never" } });
+		const { options, inFlight, stop } = holdOf([0, 1], made);
+		const freezing = freezeAll(options, inFlight);
+		stop.abort("eof");
+		expect(await freezing).toBeUndefined();
+		expect(made.log).toEqual(["freeze 0"]);
+		made.letGo();
+		expect((await thawAll(options, inFlight)).map(({ result }) => result)).toEqual(["thawed", "pending"]);
+	});
+});
+
+describe("thawing", () => {
+	async function frozen(levels: readonly number[], made: ReturnType<typeof kernel>) {
+		const hold = holdOf(levels, made);
+		expect(await freezeAll(hold.options, hold.inFlight)).toBeUndefined();
+		made.log.length = 0;
+		return hold;
+	}
+
+	it("lower layers come first", async () => {
+		const made = kernel();
+		const { options, inFlight } = await frozen([0, 2, 1], made);
+		await thawAll(options, inFlight);
+		expect(made.log).toEqual(["thaw 1", "thaw 2", "thaw 0"]);
+	});
+
+	it("one that hangs holds up neither its level nor, for long, those above", async () => {
+		const made = kernel({ thaw: { 2: ["never"] } });
+		const { options, inFlight, list } = await frozen([0, 1, 1], made);
+		const thawing = thawAll(options, inFlight);
+		await new Promise((resolve) => setTimeout(resolve, 400));
+		expect(list.map(({ state }) => state)).toEqual(["thawed", "thawed", "frozen"]);
+		made.letGo();
+		expect((await thawing).map(({ result }) => result)).toEqual(["thawed", "thawed", "thawed"]);
+	});
+
+	it("EINVAL is somebody else's thaw; another errno is tried again, then said", async () => {
+		const made = kernel({ thaw: { 0: ["EINVAL"], 1: ["EIO", "EIO", undefined], 2: ["EIO"] } });
+		const { options, inFlight } = await frozen([0, 0, 0], made);
+		const results = await thawAll(options, inFlight);
+		expect(results.map(({ result, errno }) => [result, errno])).toEqual([
+			["not-frozen", "EINVAL"],
+			["thawed", undefined],
+			["thaw-failed", "EIO"],
+		]);
+	});
+});
+
+describe("the rescue", () => {
+	const never = new Promise<void>(() => undefined);
+	const folders = (levels: number[]) => fileSystems(levels).map(({ fd, target }) => ({ fd, target }));
+
+	it("repeats until it was frozen, and then never again", async () => {
+		const made = kernel({ thaw: { 0: ["EINVAL", "EINVAL", undefined] } });
+		const results = await rescueThaw(folders([0]), {
+			until: never,
+			signal: AbortSignal.timeout(5_000),
+			calls: made.calls,
+		});
+		expect(results).toMatchObject([{ result: "thawed" }]);
+		expect(made.log).toHaveLength(3);
+	});
+
+	it("ends with one more try after the freezer is reaped", async () => {
+		const made = kernel({ thaw: { 0: ["EINVAL"] } });
+		const reaped = new Promise<void>((resolve) => setTimeout(resolve, 50));
+		const signal = AbortSignal.timeout(5_000);
+		const results = await rescueThaw(folders([0]), { until: reaped, signal, calls: made.calls });
+		expect(results).toMatchObject([{ result: "not-frozen" }]);
+		expect(made.log.length).toBeGreaterThan(1);
+	});
+
+	it("gives up by its signal, and says so of what never answered", async () => {
+		const made = kernel({ thaw: { 0: ["never"] } });
+		const signal = AbortSignal.timeout(50);
+		const results = await rescueThaw(folders([0, 0]), { until: never, signal, calls: made.calls, parallel: 2 });
+		expect(results.map(({ result, errno }) => [result, errno])).toEqual([
+			["thaw-failed", "ETIMEDOUT"],
+			["thawed", undefined],
+		]);
+		made.letGo();
+	});
+
+	it("takes lower layers first when threads are few", async () => {
+		const made = kernel();
+		await rescueThaw(folders([0, 1, 2]), {
+			until: never,
+			signal: AbortSignal.timeout(5_000),
+			calls: made.calls,
+			parallel: 1,
+		});
+		expect(made.log).toEqual(["thaw 2", "thaw 1", "thaw 0"]);
+		expect(made.most()).toBe(1);
+	});
+});
