@@ -12,7 +12,7 @@ import { makeImageFiles } from "./providers/image-files/image-files.ts";
 import { openRecoveryPointFolders } from "./recovery-points.ts";
 import { closeOpenJobs, makeSnapshotJobs, type SnapshotJobs } from "./snapshot-jobs.ts";
 import { openSqliteStore } from "./sqlite-store.ts";
-import { makePrivateFolder, statePaths, writeFileAtomically } from "./state-folder.ts";
+import { makePrivateFolder, openStateFolder, statePaths, writeFileAtomically } from "./state-folder.ts";
 import { makeVerifications, type VerifyRecoveryPoint } from "./verifications.ts";
 import { readImageIdentity } from "./verify/image-identity.ts";
 import { verifyRecoveryPoint } from "./verify/verify-recovery-point.ts";
@@ -51,7 +51,7 @@ export async function runController(options: RunControllerOptions): Promise<void
 	const paths = statePaths(stateDir);
 	await using parts = new AsyncDisposableStack();
 
-	await makePrivateFolder(stateDir);
+	await openStateFolder(stateDir);
 	const store = parts.use(openSqliteStore(paths.database));
 	const authority = await openCertificateAuthority(paths.ca);
 	await keepOperatorFiles(authority, paths.operator);

@@ -1,3 +1,4 @@
+import { chmodSync } from "node:fs";
 import { DatabaseSync, type SQLInputValue } from "node:sqlite";
 import { StillpointError } from "../contracts/errors.ts";
 import { reportSchema } from "../contracts/report.ts";
@@ -163,6 +164,7 @@ function openDatabase(path: string): DatabaseSync {
 	let database: DatabaseSync | undefined;
 	try {
 		database = new DatabaseSync(path, { timeout: 500 });
+		chmodSync(path, 0o600);
 		database.exec("pragma locking_mode = exclusive; pragma journal_mode = truncate; pragma synchronous = full;");
 		// Takes the lock for good; a later version of the schema is met under it.
 		database.exec("begin exclusive");

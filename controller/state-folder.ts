@@ -1,4 +1,4 @@
-import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { StillpointError } from "../contracts/errors.ts";
 
@@ -25,6 +25,17 @@ export async function makePrivateFolder(path: string): Promise<void> {
 	} catch (error) {
 		throw unusable(path, error);
 	}
+}
+
+/** Makes it when it is not there. `state-unusable` when others may write to it: they could replace what lies in it. */
+export async function openStateFolder(path: string): Promise<void> {
+	await makePrivateFolder(path);
+	const { mode } = await stat(path);
+	if ((mode & 0o022) === 0) return;
+	throw new StillpointError(
+		"state-unusable",
+		`${path} is writable for group or others (${(mode & 0o777).toString(8)})`,
+	);
 }
 
 /** Whole or not at all, also through a power cut: new file, fsync, rename, fsync of the folder. Mode 0600. */
