@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StillpointError } from "../../../contracts/errors.ts";
@@ -12,7 +13,7 @@ export type FreezerStart = {
 	readonly command?: readonly [string, ...string[]];
 	/** At least two for each file system and four more; see `threadsFor`. */
 	readonly threads: number;
-	/** Ledgers are kept in its folder `freezes`, which must exist and lie on tmpfs. */
+	/** On tmpfs. Ledgers are kept in its folder `freezes`, which is made when it is missing. */
 	readonly runDir: string;
 	/** Every event as it comes, after its schema was checked. */
 	readonly onEvent: (event: FreezerEvent) => void;
@@ -126,6 +127,7 @@ export function startFreezer(start: FreezerStart): Freezer {
 		thawed,
 		ledgerPath: (jobId) => join(start.runDir, "freezes", `${jobId}.json`),
 		async prepare({ jobId, bootId, targets, limitMs }) {
+			await mkdir(join(start.runDir, "freezes"), { recursive: true, mode: 0o700 });
 			tell({ type: "targets", jobId, bootId, targets, ledgerPath: join(start.runDir, "freezes", `${jobId}.json`) });
 			return (await within(limitMs, events.wait("ready", "failed"), lateToPrepare).then(
 				requireNoFailure,
