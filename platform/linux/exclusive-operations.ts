@@ -22,8 +22,8 @@ export async function findExclusiveOperations(fileSystems: readonly MaybeBusy[])
 		fileSystems.map(async ({ mountPoint, fsType, uuid, device }) => {
 			if (fsType === "btrfs")
 				return { mountPoint, operation: uuid === undefined ? "none" : await readBtrfsOperation(uuid) };
-			const resize = resizes.find((words) => words.includes(device) || words.includes(mountPoint));
-			return { mountPoint, operation: resize?.[0]?.split("/").at(-1) ?? "none" };
+			const resize = resizes.find(({ words }) => words.includes(device) || words.includes(mountPoint));
+			return { mountPoint, operation: resize?.name ?? "none" };
 		}),
 	);
 	// A paused balance holds the lock of the word, but runs nothing.
@@ -32,15 +32,16 @@ export async function findExclusiveOperations(fileSystems: readonly MaybeBusy[])
 
 const resizePrograms = /^(resize2fs|xfs_growfs|xfs_io|e4defrag|xfs_fsr)$/;
 
-/** Command lines of programs that change a file system's size or layout while it is mounted. */
-async function readResizes(): Promise<string[][]> {
-	const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
-	const lines = await Promise.all(
+/** Programs that change the size or layout of a mounted file system, with the words of their command lines. */
+async function readResizes(): Promise<{ name: string; words: string[] }[]> {
+	const pids = (await readdir("/proc")).filter((entry) => /^\d+$/.test(entry));
+	const found = await Promise.all(
 		pids.map(async (pid) => {
-			const name = await readFile(`/proc/${pid}/comm`, "utf8").catch(() => "");
-			if (!resizePrograms.test(name.trim())) return [];
-			return (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).split("\0").filter((word) => word !== "");
+			const name = (await readFile(`/proc/${pid}/comm`, "utf8").catch(() => "")).trim();
+			if (!resizePrograms.test(name)) return [];
+			const line = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+			return [{ name, words: line.split("\0") }];
 		}),
 	);
-	return lines.filter((words) => words.length > 0);
+	return found.flat();
 }

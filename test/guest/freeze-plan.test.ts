@@ -122,6 +122,33 @@ describe.skipIf(lacking)(`the plan for real file systems${lacking ? ` (${lacking
 		},
 	);
 
+	it.skipIf(lackingBtrfs)("a running balance is seen, and over when it is over", async () => {
+		const one = await make("balanced", { fsType: "btrfs", sizeMiB: 512 });
+		await writeFile(join(one.mountPoint, "data"), Buffer.alloc(120 * 1024 * 1024, 7));
+		await execa("sync", ["-f", one.mountPoint]);
+		const { targets } = await planLoops([one]);
+		const balance = execa("btrfs", ["balance", "start", "--full-balance", one.mountPoint], { reject: false });
+		let over = false;
+		balance.then(() => {
+			over = true;
+		});
+		const seen = new Set<string>();
+		while (!over) for (const { operation } of await findExclusiveOperations(targets)) seen.add(operation);
+		expect([...seen]).toEqual(["balance"]);
+		expect(await findExclusiveOperations(targets)).toEqual([]);
+	});
+
+	it("a resize is seen by its program", async () => {
+		const [one, two] = [await make("one"), await make("two")];
+		const program = join(dir, "resize2fs");
+		await writeFile(program, "#!/bin/sh\necho ready; sleep 60 & wait\n", { mode: 0o755 });
+		const resize = spawn(program, [one.device], { stdio: ["ignore", "pipe", "ignore"], detached: true });
+		stack.defer(() => void process.kill(-(resize.pid ?? 0), "SIGKILL"));
+		await new Promise((resolve) => resize.stdout?.once("data", resolve));
+		const { targets } = await planLoops([one, two]);
+		expect(await findExclusiveOperations(targets)).toEqual([{ mountPoint: one.mountPoint, operation: "resize2fs" }]);
+	});
+
 	it.skipIf(lackingBtrfs)("a loop on a btrfs subvolume lies on the btrfs", async () => {
 		const lower = await make("lower", { fsType: "btrfs", sizeMiB: 256 });
 		await execa("btrfs", ["subvolume", "create", join(lower.mountPoint, "sub")]);
