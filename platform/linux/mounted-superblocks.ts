@@ -16,7 +16,7 @@ export type MountedSuperblock = {
 	readonly mountPoints: readonly string[];
 	/** All but the best one. */
 	readonly aliases: readonly string[];
-	/** Paths that lead to it, best first; none: every mount of it is hidden by another. */
+	/** Paths that lead to it, best first, through other processes last; none: nothing leads to it. */
 	readonly reaches: readonly Reach[];
 	/** Nobody can write through any mount. A read-only mount of a writable file system is not that. */
 	readonly readOnly: boolean;
@@ -25,7 +25,7 @@ export type MountedSuperblock = {
 type Seen = { readonly mount: Mount; readonly openPath: string; readonly visible: boolean; readonly own: boolean };
 
 /** In the order of our own mount table, then the other namespaces'. */
-export function groupMounts(facts: Pick<StorageFacts, "mounts" | "namespaces">): MountedSuperblock[] {
+export function groupMounts(facts: Pick<StorageFacts, "mounts" | "namespaces" | "descriptors">): MountedSuperblock[] {
 	const seen = [
 		...see(facts.mounts, "", true),
 		...facts.namespaces.flatMap(({ pid, mounts }) => see(mounts, `/proc/${pid}/root`, false)),
@@ -41,9 +41,12 @@ export function groupMounts(facts: Pick<StorageFacts, "mounts" | "namespaces">):
 			mountPoint: best.mountPoint,
 			mountPoints,
 			aliases: mountPoints.slice(1),
-			reaches: sorted
-				.filter(({ visible }) => visible)
-				.map(({ mount, openPath }) => ({ mountPoint: mount.mountPoint, openPath })),
+			reaches: [
+				...sorted
+					.filter(({ visible }) => visible)
+					.map(({ mount, openPath }) => ({ mountPoint: mount.mountPoint, openPath })),
+				...(facts.descriptors[superblock] ?? []).map((openPath) => ({ mountPoint: best.mountPoint, openPath })),
+			],
 			readOnly: group.every(({ mount }) => mount.superOptions.includes("ro")),
 		};
 	});

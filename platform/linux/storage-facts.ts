@@ -4,9 +4,10 @@ import { kindOfFileSystem, parseNoDeviceTypes } from "./file-system-types.ts";
 import type { FreezeCalls } from "./freeze-calls.ts";
 import { type LiveSuperblocks, readLiveSuperblocks } from "./live-superblocks.ts";
 import { findLoopCarrier } from "./loop-carrier.ts";
-import { findMountOf } from "./mount-lookup.ts";
+import { findMountOf, isVisible } from "./mount-lookup.ts";
 import { type NamespaceMounts, readOtherMountNamespaces } from "./mount-namespaces.ts";
 import { type Mount, readMountTable } from "./mount-table.ts";
+import { findOpenDescriptors } from "./open-descriptors.ts";
 import { readSuperblockFacts } from "./superblock-uuid.ts";
 import { readSwaps, type Swap } from "./swaps.ts";
 
@@ -31,6 +32,8 @@ export type StorageFacts = {
 	readonly fileSystems: readonly FileSystemStorage[];
 	/** Loop device to the superblock that carries its file; null: it could not be learnt. */
 	readonly loopCarriers: Readonly<Record<string, string | null>>;
+	/** Paths through other processes to superblocks that every mount of is hidden by another. */
+	readonly descriptors: Readonly<Record<string, readonly string[]>>;
 	/** Types that are on no block device. */
 	readonly noDeviceTypes: ReadonlySet<string>;
 	readonly swaps: readonly (Swap & { readonly device?: string; readonly carrier?: string })[];
@@ -82,11 +85,26 @@ export async function readStorageFacts({ calls, signal }: ReadStorageFacts): Pro
 		namespaces,
 		devices,
 		fileSystems,
+		descriptors: await findOpenDescriptors(findHidden(mounts, namespaces, fileSystems), signal),
 		loopCarriers: Object.fromEntries(carriers.map(([number, carrier]) => [number, carrier ?? null])),
 		noDeviceTypes: noDevice,
 		swaps,
 		unmounted: findUnmounted(live, devices, fileSystems),
 	};
+}
+
+/** Mounts of superblocks with storage that no table shows a way to. */
+function findHidden(
+	mounts: readonly Mount[],
+	namespaces: readonly NamespaceMounts[],
+	fileSystems: readonly FileSystemStorage[],
+): Mount[] {
+	const tables = [mounts, ...namespaces.map((namespace) => namespace.mounts)];
+	const visible = new Set(
+		tables.flatMap((table) => table.filter((mount) => isVisible(table, mount)).map((mount) => mount.superblock)),
+	);
+	const stored = new Set(fileSystems.filter((one) => one.devices.length > 0).map((one) => one.superblock));
+	return tables.flat().filter(({ superblock }) => stored.has(superblock) && !visible.has(superblock));
 }
 
 type Surroundings = {

@@ -186,6 +186,44 @@ describe.skipIf(lacking)(`the plan for real file systems${lacking ? ` (${lacking
 		await execa("umount", [one.mountPoint]);
 	});
 
+	it.each(["ext4", "btrfs"] as const)(
+		"what is hidden is reached through a process that has a folder of it open (%s)",
+		async (fsType) => {
+			if (requireTools(`mkfs.${fsType}`)) return expect(fsType).not.toBe("ext4");
+			const one = await make("one", { fsType, sizeMiB: 128 });
+			const holder = spawn("sh", ["-c", 'exec 3< "$1"; echo ready; exec sleep 60', "sh", one.mountPoint], {
+				stdio: ["ignore", "pipe", "ignore"],
+				cwd: "/",
+			});
+			stack.defer(() => endProcess(holder));
+			await new Promise((resolve) => holder.stdout?.once("data", resolve));
+			await execa("mount", ["-t", "tmpfs", "tmpfs", one.mountPoint]);
+			stack.defer(() => void execa("umount", [one.mountPoint]).catch(() => undefined));
+			expect(await targetsOf([one])).toMatchObject([
+				{ mountPoint: one.mountPoint, openPath: `/proc/${holder.pid}/fd/3`, fsType },
+			]);
+			await endProcess(holder);
+			expect((await planLoops([one])).leftOut).toMatchObject([{ why: "not-reached" }]);
+			await execa("umount", [one.mountPoint]);
+		},
+	);
+
+	it("what is hidden is reached through a process that works in it", async () => {
+		const one = await make("one");
+		const worker = spawn("sleep", ["60"], { stdio: "ignore", cwd: one.mountPoint });
+		stack.defer(() => endProcess(worker));
+		await execa("mount", ["-t", "tmpfs", "tmpfs", one.mountPoint]);
+		const misled = spawn("sleep", ["60"], { stdio: "ignore", cwd: one.mountPoint });
+		stack.defer(() => endProcess(misled));
+		stack.defer(() => void execa("umount", ["--lazy", one.mountPoint]).catch(() => undefined));
+		expect(await targetsOf([one])).toMatchObject([{ openPath: `/proc/${worker.pid}/cwd`, ino: "2" }]);
+		await endProcess(worker);
+		const { targets } = await planLoops([one]);
+		expect((await reachTargets(targets, AbortSignal.timeout(2_000))).notReached).toHaveLength(1);
+		await endProcess(misled);
+		await execa("umount", [one.mountPoint]);
+	});
+
 	it("what is unmounted lazily while a file is open is still there, and said to be not reached", async () => {
 		const one = await make("one");
 		const holder = await holdOpen(join(one.mountPoint, "file"));

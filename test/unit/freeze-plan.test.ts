@@ -49,6 +49,7 @@ function facts(more: Partial<StorageFacts> & { extraMounts?: string[] } = {}): S
 		],
 		fileSystems: [on("254:1", "ext4", ["254:1"]), ...fileSystems],
 		loopCarriers: {},
+		descriptors: {},
 		noDeviceTypes: new Set(["tmpfs", "proc", "overlay", "nfs", "zfs", "newpseudofs"]),
 		swaps: [],
 		unmounted: [],
@@ -181,6 +182,9 @@ describe("one target for each superblock", () => {
 		const hidden = plan(facts({ extraMounts: over, ...storage }), { include: ["vdb"] });
 		expect(hidden.targets).toEqual([]);
 		expect(hidden.leftOut).toMatchObject([{ mountPoint: "/data", why: "not-reached", writable: true, disks: ["vdb"] }]);
+		const descriptors = { "254:16": ["/proc/9/fd/3"] };
+		const opened = plan(facts({ extraMounts: over, ...storage, descriptors }), { include: ["vdb"] });
+		expect(opened.targets).toMatchObject([{ mountPoint: "/data", reaches: [{ openPath: "/proc/9/fd/3" }] }]);
 	});
 
 	it("one that only another mount namespace has is reached through a process in it", () => {
