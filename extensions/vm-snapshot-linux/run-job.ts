@@ -133,16 +133,13 @@ async function makeSnapshot(job: Job): Promise<void> {
 function requireReachable({ record }: Job): void {
 	const { order } = record.request;
 	const evidence = record.evidence();
-	if (order.level !== "crash" && record.plan?.targets.length === 0 && order.acceptLevel !== "crash") {
-		throw new StillpointError(
-			"nothing-to-freeze",
-			"no file system that could be frozen lies on the disks of the order",
-		);
-	}
 	const bad = record.badDropIns.find(({ onFailure }) => onFailure === "fail");
 	if (bad !== undefined) throw bad.error;
 	const reachable = foreseeLevel(evidence);
-	if (atLeast(reachable, order.acceptLevel)) return;
+	if (atLeast(reachable, order.acceptLevel)) {
+		if (record.plan?.targets.length !== 0 || order.acceptLevel === "crash") return;
+		throw new StillpointError("nothing-to-freeze", "no file system lies on the disks of the order");
+	}
 	// What the verdict would say if all went well from here.
 	const { because } = judge({ ...evidence, window: { fromMs: 0, untilMs: 0 }, lookedAgain: true, fileSystems: [] });
 	const known = because.filter((word) => word !== "evidence-lost" && word !== "snapshot-not-taken");
