@@ -29,7 +29,7 @@ export async function readBlockDevices(): Promise<BlockDevice[]> {
 	return devices.filter((device) => device !== undefined);
 }
 
-export async function readBlockDevice(number: string): Promise<BlockDevice> {
+async function readBlockDevice(number: string): Promise<BlockDevice> {
 	const folder = await realpath(`${sysfs}/${number}`);
 	const partition = (await readWord(`${folder}/partition`)) !== undefined;
 	const partitionOf = partition ? await readWord(`${dirname(folder)}/dev`) : undefined;

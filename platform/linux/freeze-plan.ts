@@ -1,16 +1,18 @@
-import { posix } from "node:path";
-import type { FileSystemFilter, FileSystemFilters } from "../../contracts/extension.ts";
+import type { FileSystemFilters } from "../../contracts/extension.ts";
 import type { DiskSelection } from "../../contracts/order.ts";
 import type { NotCovered } from "../../contracts/report.ts";
-import type { BlockDevice } from "./block-devices.ts";
 import { buildStackGraph, kindsOf } from "./build-stack-graph.ts";
-import { isBottomDisk, type SelectedDisks, selectDisks } from "./disk-selection.ts";
+import { type SelectedDisks, selectDisks } from "./disk-selection.ts";
+import { isWanted } from "./file-system-filters.ts";
 import type { FileSystemKind } from "./file-system-types.ts";
 import { freezeLevels } from "./freeze-levels.ts";
 import { findMountOf } from "./mount-lookup.ts";
 import { groupMounts, type MountedSuperblock, type Reach } from "./mounted-superblocks.ts";
+import { describeDisks, disksLeftOut, type PlannedDisk } from "./planned-disks.ts";
 import { covered, disksOf, fileSystemNode, reach, type StackGraph, touches } from "./stack-graph.ts";
 import type { FileSystemStorage, StorageFacts } from "./storage-facts.ts";
+
+export type { PlannedDisk } from "./planned-disks.ts";
 
 export type FreezePlanOptions = {
 	readonly facts: StorageFacts;
@@ -49,16 +51,6 @@ export type LeftOutFileSystem = Omit<PlannedFileSystem, "reaches" | "level" | "a
 	/** Device numbers, to read their write counters. */
 	readonly deviceNumbers: readonly string[];
 	readonly reaches: readonly Reach[];
-};
-
-export type PlannedDisk = {
-	readonly name: string;
-	readonly number: string;
-	readonly serial?: string;
-	readonly sizeBytes: number;
-	readonly included: boolean;
-	/** UUIDs of mounted file systems that must be found directly on the disk's image or in its partitions. */
-	readonly fileSystemUuids: readonly string[];
 };
 
 export type FreezePlan = {
@@ -156,39 +148,8 @@ function judge({
 		return touches(graph, node, selected.temp) ? "temp-disk" : "disk-not-included";
 	if (mounted.readOnly) return "read-only";
 	if (kind === "unsupported") return "unsupported-file-system";
-	if (!isWanted(mounted, storage, options)) return "excluded-by-config";
+	if (!isWanted({ mounted, storage, devices: options.facts.devices }, options.filters)) return "excluded-by-config";
 	return mounted.reaches.length === 0 ? "not-reached" : undefined;
-}
-
-function isWanted(
-	mounted: MountedSuperblock,
-	storage: FileSystemStorage | undefined,
-	options: FreezePlanOptions,
-): boolean {
-	const names = deviceNames(mounted, storage, options.facts.devices);
-	function fits(filter: FileSystemFilter): boolean {
-		const { mountPoint, fsType, device } = filter;
-		if (mountPoint !== undefined && !mounted.mountPoints.some((path) => posix.matchesGlob(path, mountPoint)))
-			return false;
-		if (fsType !== undefined && mounted.fsType !== fsType) return false;
-		return device === undefined || names.has(device);
-	}
-	const { include, exclude } = options.filters;
-	return (include.length === 0 || include.some(fits)) && !exclude.some(fits);
-}
-
-function deviceNames(
-	mounted: MountedSuperblock,
-	storage: FileSystemStorage | undefined,
-	devices: readonly BlockDevice[],
-): ReadonlySet<string> {
-	const own = devices.filter((device) => storage?.devices.includes(device.number));
-	const names = own.flatMap(({ name, mapperName }) => [
-		name,
-		`/dev/${name}`,
-		...(mapperName === undefined ? [] : [mapperName, `/dev/mapper/${mapperName}`]),
-	]);
-	return new Set([...names, mounted.source]);
 }
 
 function describe(
@@ -249,34 +210,6 @@ function swapsOn(facts: StorageFacts, graph: StackGraph, included: ReadonlySet<s
 			return node === undefined || touches(graph, node, included);
 		})
 		.map(({ path }) => ({ what: path, why: "swap" as const }));
-}
-
-function disksLeftOut(facts: StorageFacts, graph: StackGraph, { included, temp }: SelectedDisks): NotCovered[] {
-	return facts.devices
-		.filter((device) => isBottomDisk(device, graph) && !included.has(device.number))
-		.map((device) => ({
-			what: device.name,
-			why: temp.has(device.number) ? ("temp-disk" as const) : ("disk-not-included" as const),
-		}));
-}
-
-function describeDisks(facts: StorageFacts, graph: StackGraph, { included }: SelectedDisks): PlannedDisk[] {
-	return facts.devices
-		.filter((device) => included.has(device.number) || isBottomDisk(device, graph))
-		.map((device) => ({
-			name: device.name,
-			number: device.number,
-			...(device.serial === undefined ? {} : { serial: device.serial }),
-			sizeBytes: device.sizeBytes,
-			included: included.has(device.number),
-			fileSystemUuids: facts.fileSystems
-				.filter((one) => one.uuid !== undefined && one.devices.some((number) => isOn(number, device, facts.devices)))
-				.map((one) => one.uuid ?? ""),
-		}));
-}
-
-function isOn(number: string, disk: BlockDevice, devices: readonly BlockDevice[]): boolean {
-	return number === disk.number || devices.find((one) => one.number === number)?.partitionOf === disk.number;
 }
 
 function lastSuperblocks(

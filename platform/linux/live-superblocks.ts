@@ -1,5 +1,4 @@
-import { readdir, readFile, realpath } from "node:fs/promises";
-import { basename } from "node:path";
+import { readdir, readFile } from "node:fs/promises";
 
 /** File systems that the kernel has alive, whether or not any mount table shows them. */
 export type LiveSuperblocks = {
@@ -36,9 +35,4 @@ export async function readLiveSuperblocks(): Promise<LiveSuperblocks> {
 export async function readBtrfsOperation(uuid: string): Promise<string> {
 	const text = await readFile(`/sys/fs/btrfs/${uuid}/exclusive_operation`, "utf8").catch(() => "none");
 	return text.trim();
-}
-
-/** Kernel name of a device by the link of its number. */
-export async function readDeviceName(number: string): Promise<string> {
-	return basename(await realpath(`/sys/dev/block/${number}`));
 }

@@ -4,7 +4,7 @@ import { dirname, isAbsolute, join } from "node:path";
 import { StillpointError } from "../../contracts/errors.ts";
 
 /** How a path could be changed by someone who is not root. */
-export type TrustFault = { readonly path: string; readonly fault: string };
+type TrustFault = { readonly path: string; readonly fault: string };
 
 /**
  * Checks that nobody but root can change what `path` leads to: it and every folder up to `/`, and the same for
