@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { defineConfig, type Plugin, type RolldownOptions } from "rolldown";
@@ -13,14 +13,22 @@ const dist = join(root, "dist");
 const extension = join(dist, "extensions", "VMSnapshotLinux");
 
 export default defineConfig([
-	program({ stillpoint: "command-line/stillpoint.ts" }, dist, () => {
-		copyKoffi(dist);
-		cpSync(join(root, "scripts"), join(dist, "scripts"), { recursive: true });
-	}),
+	program(
+		{
+			stillpoint: "command-line/stillpoint.ts",
+			"database-check-program": "controller/verify/database-check-program.ts",
+		},
+		dist,
+		() => {
+			copyKoffi(dist);
+			cpSync(join(root, "scripts"), join(dist, "scripts"), { recursive: true });
+		},
+	),
 	program(
 		{
 			"vm-snapshot-linux": "extensions/vm-snapshot-linux/vm-snapshot-linux.ts",
 			freezer: "extensions/vm-snapshot-linux/freezer.ts",
+			"write-probe": "extensions/vm-snapshot-linux/write-probe.ts",
 		},
 		extension,
 		() => {
@@ -35,8 +43,9 @@ function program(input: Record<string, string>, folder: string, afterwards: () =
 	const finish: Plugin = {
 		name: "stillpoint-package",
 		buildStart: () => {
-			if (folder === dist) rmSync(join(dist, "chunks"), { recursive: true, force: true });
 			mkdirSync(folder, { recursive: true });
+			// Names of chunks carry a hash: old ones would pile up.
+			for (const name of readdirSync(folder)) if (name.endsWith(".mjs")) rmSync(join(folder, name));
 		},
 		writeBundle: afterwards,
 	};

@@ -1,5 +1,5 @@
 /** An agent of its own for a measurement, bundled or straight from the sources, with one clean file system to freeze. */
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { type Program, startProgram } from "../demo/programs.ts";
 import { bundle } from "../demo/scratch-folders.ts";
@@ -35,7 +35,7 @@ export async function startBenchAgent(form: Form, signal: AbortSignal): Promise<
 	};
 	const configPath = join(base, "agent.json");
 	await writeFile(configPath, JSON.stringify(config), { mode: 0o600 });
-	const entry = join(root, form === "bundled" ? "dist/stillpoint.mjs" : "command-line/stillpoint.ts");
+	const entry = form === "bundled" ? join(base, "dist/stillpoint.mjs") : join(root, "command-line/stillpoint.ts");
 	const places = ["--state-dir", join(base, "state"), "--log-dir", join(base, "log"), "--run-dir", runFolder];
 	const program = undo.use(
 		await startProgram("agent", entry, ["agent", "run", "--config", configPath, ...places, "--json"], signal),
@@ -51,10 +51,8 @@ export async function startBenchAgent(form: Form, signal: AbortSignal): Promise<
 }
 
 async function bundledPackage(base: string, signal: AbortSignal): Promise<string> {
-	await bundle(root, signal);
-	const folder = join(base, "VMSnapshotLinux");
-	await cp(join(root, "dist/extensions/VMSnapshotLinux"), folder, { recursive: true });
-	return folder;
+	await bundle(join(base, "dist"), signal);
+	return join(base, "dist/extensions/VMSnapshotLinux");
 }
 
 /** A package whose commands run the sources where they lie. */

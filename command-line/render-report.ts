@@ -54,10 +54,13 @@ export function renderReport(report: Report): string {
 		]);
 		lines.push(indent(table([["application", "phase", "ended", "hold", "took", ""], ...rows])));
 	}
-	if (report.notCovered.length > 0) {
+	const named = report.notCovered.filter((one) => one.why !== "no-storage");
+	if (named.length > 0) {
 		lines.push("", "Not covered");
-		lines.push(indent(table(report.notCovered.map((one) => [one.what, one.why, one.detail ?? ""]))));
+		lines.push(indent(table(named.map((one) => [one.what, one.why, one.detail ?? ""]))));
 	}
+	const without = report.notCovered.length - named.length;
+	if (without > 0) lines.push("", `${without} mounts have no storage of their own (tmpfs, overlay): see --json.`);
 	return `${lines.join("\n")}\n`;
 }
 

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { renderReport } from "../command-line/render-report.ts";
 import { renderVerification } from "../command-line/render-verification.ts";
@@ -46,7 +46,7 @@ export type DemoOptions = { keep: boolean; signal: AbortSignal; say: (line: stri
 export async function runDemo({ keep, signal, say }: DemoOptions): Promise<DemoResult> {
 	await using folders = await makeScratchFolders(keep);
 	say("Bundling the programs");
-	await bundle(resolve(import.meta.dirname, ".."), signal);
+	await bundle(folders.dist, signal);
 
 	say("Making disks: ext4 with a file system nested in it, ext4 with a database, xfs, btrfs");
 	await using machine = await makeScratchMachine(folders.base);
@@ -118,7 +118,7 @@ async function takeSnapshot(
 	const writersTruth = histories.map((history) => judgeWriter(history, found, job, orderedAtMs, endedAtMs));
 	for (const one of writersTruth) {
 		say(
-			`  ${one.kind} writer on ${one.path}: ${one.acknowledgedBeforeFreeze} commits acknowledged before the freeze, ` +
+			`  ${one.kind} writer on ${one.path}: ${one.acknowledgedBeforeFreeze} commits acknowledged before the ${level === "crash" ? "order" : "freeze"}, ` +
 				`${one.found} in the recovery point; longest stall ${one.longestStallMs} ms`,
 		);
 	}

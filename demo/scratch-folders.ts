@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { execa } from "execa";
 import { startGuard } from "../test/fixtures/guard.ts";
@@ -22,7 +22,7 @@ export async function makeScratchFolders(keep: boolean): Promise<Folders & Async
 	return {
 		base,
 		run,
-		dist: resolve(import.meta.dirname, "..", "dist"),
+		dist: join(base, "dist"),
 		[Symbol.asyncDispose]: () => owned.disposeAsync(),
 	};
 }
@@ -33,10 +33,14 @@ async function tmpfs(): Promise<string> {
 	return stdout.trim() === "tmpfs" ? "/run" : "/dev/shm";
 }
 
-export async function bundle(root: string, signal: AbortSignal): Promise<void> {
+const root = resolve(import.meta.dirname, "..");
+
+/** Bundles the sources; a copy of it in `to` stays as it is when somebody bundles again meanwhile. */
+export async function bundle(to: string, signal: AbortSignal): Promise<void> {
 	await execa(join(root, "node_modules/.bin/rolldown"), ["-c", "rolldown.config.ts", "--log-level", "warn"], {
 		cwd: root,
 		cancelSignal: signal,
 		stderr: "inherit",
 	});
+	await cp(join(root, "dist"), to, { recursive: true });
 }

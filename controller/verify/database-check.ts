@@ -1,7 +1,7 @@
 import { copyFile, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { z } from "zod";
+import { siblingProgram } from "../../platform/linux/sibling-program.ts";
 import type { Verdict } from "./found-file-system.ts";
 import { firstLine, runTool } from "./image-tools.ts";
 
@@ -24,7 +24,10 @@ export async function checkDatabase(path: Buffer, scratchDir: string, signal: Ab
 		for (const suffix of ["-wal", "-journal", "-shm"]) {
 			await copyFile(Buffer.concat([path, Buffer.from(suffix)]), copy + suffix).catch(unlessMissing);
 		}
-		const program = fileURLToPath(new URL("database-check-program.ts", import.meta.url));
+		const program = siblingProgram(import.meta.url, {
+			source: "./database-check-program.ts",
+			bundled: "./database-check-program.mjs",
+		});
 		const result = await runTool(process.execPath, ["--no-warnings", program, copy], signal);
 		return judgeAnswer(result.failure ?? result.output);
 	} catch (error) {
