@@ -80,7 +80,7 @@ export function openLog(options: LogOptions): Log & AsyncDisposable {
 	const logger = winston.createLogger({ level: options.level, transports: [new HeldTransport()], exitOnError: false });
 	return Object.assign(logger, {
 		async [Symbol.asyncDispose]() {
-			if (!options.hold.held) await options.hold.drained();
+			while (!options.hold.held && (state.writing || state.pending.length > 0)) await options.hold.drained();
 			state.closed = true;
 			closeSync(windowFd);
 			await options.file[Symbol.asyncDispose]();

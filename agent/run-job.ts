@@ -17,7 +17,7 @@ import type { WriteHold } from "./write-hold.ts";
 
 /** How long each phase may last before the extension process is ended, beyond what order and scripts may take. */
 const attachLimitMs = 15_000;
-const graceMs = 10_000;
+const graceMs = 3_000;
 const afterThawLimitMs = 3_600_000;
 const orphanLimitMs = 120_000;
 const rescueOnStopLimitMs = 5_000;
@@ -84,6 +84,7 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 		events: Promise.resolve(),
 		watchdog: undefined as NodeJS.Timeout | undefined,
 		endedBy: undefined as string | undefined,
+		reaped: false,
 	};
 
 	const phases = makePhaseTracker((phase) => {
@@ -101,19 +102,20 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 	});
 
 	function watch(limitMs: number, what: string): void {
+		// A stop has its own limit; a process that is reaped needs none, and a timer would keep the agent alive.
+		if (state.reaped || door.signal.reason?.code === "stopping") return;
 		clearTimeout(state.watchdog);
 		state.watchdog = setTimeout(() => endExtension(`${what} passed`), limitMs);
 	}
 
 	function watchPhase(phase: JobPhase): void {
-		if (door.signal.aborted && door.signal.reason.code === "stopping") return;
 		const leftToFreezeMs = order.prepareLimitMs - (performance.now() - beganMs) + graceMs;
 		if (phase === "planning") watch(Math.min(attachLimitMs, leftToFreezeMs), "the time to attach");
 		else if (["preparing", "prepared", "scripts"].includes(phase)) watch(leftToFreezeMs, "prepareLimitMs");
 		else if (["thawing", "post", "undoing", "judging"].includes(phase)) watch(afterThawLimitMs, "the time to end");
 		else if (phase === "done" || phase === "failed") watch(graceMs, "the time to exit");
 		// In `freezing` and `frozen` the holder's deadline watches; `stuck` lasts as long as the kernel wants.
-		else clearTimeout(state.watchdog);
+		else if (door.signal.reason?.code !== "stopping") clearTimeout(state.watchdog);
 	}
 
 	function endExtension(why: string): void {
@@ -146,10 +148,15 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 	/** A stop ends the extension when its undo takes too long, and gives up on the kernel a little later. */
 	function stopWithin(limitMs: number): void {
 		clearTimeout(state.watchdog);
-		state.watchdog = setTimeout(() => {
-			endExtension("the time to undo at a stop passed");
+		const giveUpLater = () => {
 			state.watchdog = setTimeout(() => stopGaveUp.abort(), rescueOnStopLimitMs);
-		}, limitMs);
+		};
+		if (state.reaped) giveUpLater();
+		else
+			state.watchdog = setTimeout(() => {
+				endExtension("the time to undo at a stop passed");
+				giveUpLater();
+			}, limitMs);
 	}
 
 	function checkToken(given: string): void {
@@ -176,7 +183,9 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 				if (!tell({ type: "quiet", jobId })) throw new StillpointError("asker-lost", "the extension is gone");
 				return;
 			case "frozen":
-				if (!state.held) throw new StillpointError("message-invalid", "frozen came before freezing");
+				// A hold that is worth no more than a crash freezes nothing.
+				if (!state.held && event.worth !== "crash")
+					throw new StillpointError("message-invalid", "frozen came before freezing");
 				phases.advance("frozen");
 				asker.send(event);
 				return;
@@ -216,8 +225,10 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 			phases.force("planning");
 			const started = ports.startExtension(extension, request);
 			state.process = started;
+			log.info("extension process started", { jobId, pid: started.pid });
 			undo.defer(() => started.endInput());
 			const end = await started.exited;
+			state.reaped = true;
 			await state.events;
 			failure = describeEnd(end);
 			log.info("the extension ended", { jobId, ...end });

@@ -12,6 +12,7 @@ import {
 	serveLocalChannel,
 } from "../../platform/local-channel.ts";
 import { maxWireMessageBytes } from "../../platform/local-wire.ts";
+import { poll } from "../fixtures/poll.ts";
 
 const status: AgentStatus = {
 	schemaVersion: 1,
@@ -244,10 +245,10 @@ describe("connections", () => {
 		const hanging = one.call("agent.status", {}).catch((error) => error);
 		await server[Symbol.asyncDispose]();
 		await hanging;
-		await expect.poll(() => closed).toBe(1);
+		await poll(() => closed).toBe(1);
 		expect(one.closed.aborted).toBe(true);
 		await expect(one.call("agent.status", {})).rejects.toMatchObject({ code: "agent-unreachable" });
-		await expect.poll(() => callers[0]?.closed.aborted).toBe(true);
+		await poll(() => callers[0]?.closed.aborted).toBe(true);
 		expect(callers[0]?.notify("job.event", 1)).toBe(false);
 	});
 
@@ -258,7 +259,7 @@ describe("connections", () => {
 		});
 		await one.call("agent.status", {});
 		callers[0]?.notify("job.event", 1);
-		await expect.poll(() => one.closed.aborted).toBe(true);
+		await poll(() => one.closed.aborted).toBe(true);
 		await stillAnswers();
 	});
 
@@ -267,7 +268,7 @@ describe("connections", () => {
 		const socket = await rawSocket();
 		socket.pause();
 		socket.write('{"type":"call","data":{"protocol":1,"id":1,"name":"agent.status","params":{},"limitMs":500}}\f');
-		await expect.poll(() => callers.length).toBe(1);
+		await poll(() => callers.length).toBe(1);
 		let sent = 0;
 		while (callers[0]?.notify("job.event", "x".repeat(1_000_000)) && sent < 100) sent++;
 		expect(sent).toBeLessThan(30);
@@ -344,7 +345,7 @@ describe("the socket", () => {
 		const stop = new AbortController();
 		await serve({}, () => false, stop.signal);
 		stop.abort();
-		await expect.poll(() => statSync(socketPath, { throwIfNoEntry: false })).toBeUndefined();
+		await poll(() => statSync(socketPath, { throwIfNoEntry: false })).toBeUndefined();
 		await expect(client()).rejects.toMatchObject({ code: "agent-unreachable" });
 	});
 });
