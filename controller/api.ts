@@ -31,7 +31,10 @@ export type ApiParts = {
 
 type Env = { Bindings: HttpBindings };
 
-export const maxWaitMs = 60_000;
+const maxBodyBytes = 2 * 1024 * 1024;
+/** Anybody may send it. */
+const maxEnrolBodyBytes = 64 * 1024;
+const maxWaitMs = 60_000;
 const requestLimitMs = 15_000;
 const jobQuerySchema = z.strictObject({
 	waitMs: z.coerce.number().int().min(0).max(maxWaitMs).default(0),
@@ -56,7 +59,9 @@ export function makeApi(parts: ApiParts): Hono<Env> {
 		throw new StillpointError("not-found", "no such address or method");
 	});
 
-	api.post("/v1/enrol", async (context) => context.json(await enrolment.enrol(await bodyOf(context)), 201));
+	api.post("/v1/enrol", async (context) =>
+		context.json(await enrolment.enrol(await readJsonBody(context.env.incoming, maxEnrolBodyBytes)), 201),
+	);
 
 	api.use("/v1/*", async (context, next) => {
 		requireRole(identifyCaller(context.env.incoming.socket as TLSSocket), "operator");
@@ -133,5 +138,5 @@ export function makeApi(parts: ApiParts): Hono<Env> {
 }
 
 function bodyOf(context: Context<Env>): Promise<unknown> {
-	return readJsonBody(context.env.incoming);
+	return readJsonBody(context.env.incoming, maxBodyBytes);
 }

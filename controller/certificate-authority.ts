@@ -13,7 +13,7 @@ const dayMs = 86_400_000;
 const backdatedMs = 3_600_000;
 const signing = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 
-export const validity = { caMs: 3650 * dayMs, serverMs: 825 * dayMs, operatorMs: 365 * dayMs, agentMs: 90 * dayMs };
+const validity = { caMs: 3650 * dayMs, serverMs: 825 * dayMs, operatorMs: 365 * dayMs, agentMs: 90 * dayMs };
 const operatorRenewedBeforeMs = 30 * dayMs;
 
 /** PEM texts. */

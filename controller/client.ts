@@ -23,7 +23,7 @@ export type ControllerAccess = {
 	readonly key: string;
 };
 
-export type WaitOptions = {
+type WaitOptions = {
 	readonly signal?: AbortSignal;
 	/** Called with the job as it was found, and again each time it was found in another state. */
 	readonly onChange?: (job: ControllerJob) => void;

@@ -3,7 +3,7 @@ import { type ErrorCode, errorCatalogue } from "../contracts/errors.ts";
 const statuses: Partial<Record<ErrorCode, number>> = {
 	"not-found": 404,
 	"job-unknown": 404,
-	"recovery-point-invalid": 404,
+	"recovery-point-invalid": 422,
 	"not-allowed": 403,
 	"token-invalid": 403,
 	"certificate-invalid": 403,

@@ -2,8 +2,8 @@ import type { ControllerJob } from "../contracts/controller-messages.ts";
 import type { Log } from "./log.ts";
 import type { RecoveryPointRow, Store, StoredJob } from "./store.ts";
 
-export type JobState = ControllerJob["state"];
-export type JobFacts = Omit<ControllerJob, "report" | "jobId" | "agentId" | "state" | "orderedAt">;
+type JobState = ControllerJob["state"];
+type JobFacts = Omit<ControllerJob, "report" | "jobId" | "agentId" | "state" | "orderedAt">;
 
 /** While file systems are frozen nothing is stored: the disk has no place in the window. */
 const storedLater = new Set<JobState>(["freezing", "taking"]);

@@ -7,6 +7,7 @@ import { type RecoveryPoint, recoveryPointSchema } from "../contracts/recovery-p
 import { type Verification, verificationSchema } from "../contracts/verification.ts";
 import { makePrivateFolder, readFileIfThere, unusable, writeFileAtomically } from "./state-folder.ts";
 
+const idPrefix = "rp-";
 const manifestName = "manifest.json";
 const verificationName = "verification.json";
 
@@ -21,7 +22,7 @@ export type RecoveryPointFolders = {
 	readManifest(id: string): Promise<RecoveryPoint>;
 	/** Undefined when it was never verified. */
 	readVerification(id: string): Promise<Verification | undefined>;
-	/** For the start, when no job runs: removes every folder without a manifest; returns the manifests of the others. */
+	/** For the start, when no job runs: removes every folder of ours without a manifest; returns the manifests of the others. */
 	removeUnfinished(): Promise<RecoveryPoint[]>;
 };
 
@@ -38,7 +39,7 @@ export async function openRecoveryPointFolders(root: string): Promise<RecoveryPo
 		folderOf,
 		readManifest,
 		async create() {
-			const id = `rp-${new Date().toISOString().replaceAll(/\D/g, "").slice(0, 14)}-${randomBytes(4).toString("hex")}`;
+			const id = `${idPrefix}${new Date().toISOString().replaceAll(/\D/g, "").slice(0, 14)}-${randomBytes(4).toString("hex")}`;
 			await mkdir(folderOf(id), { mode: 0o700 }).catch((error) => {
 				throw unusable(folderOf(id), error);
 			});
@@ -56,7 +57,7 @@ export async function openRecoveryPointFolders(root: string): Promise<RecoveryPo
 		async removeUnfinished() {
 			const found: RecoveryPoint[] = [];
 			for (const name of await readdir(root)) {
-				if (!idSchema.safeParse(name).success) continue;
+				if (!name.startsWith(idPrefix) || !idSchema.safeParse(name).success) continue;
 				if ((await readFileIfThere(join(root, name, manifestName))) === undefined)
 					await rm(join(root, name), { recursive: true, force: true });
 				else

@@ -1,10 +1,8 @@
 import type { IncomingMessage } from "node:http";
 import { StillpointError } from "../contracts/errors.ts";
 
-export const maxBodyBytes = 2 * 1024 * 1024;
-
 /** The body as JSON; an empty one is `{}`. `message-too-large` as soon as it is, `message-invalid` when it is no JSON. */
-export async function readJsonBody(request: IncomingMessage): Promise<unknown> {
+export async function readJsonBody(request: IncomingMessage, maxBodyBytes: number): Promise<unknown> {
 	const chunks: Buffer[] = [];
 	let bytes = 0;
 	for await (const chunk of request as AsyncIterable<Buffer>) {

@@ -93,12 +93,17 @@ export async function runController(options: RunControllerOptions): Promise<void
 	parts.use(jobs);
 	parts.defer(() => server.stopListening());
 
-	const host = isIPv6(listenHost) ? `[${listenHost}]` : listenHost;
-	const url = `https://${host}:${server.port}`;
+	const url = `https://${hostToReach(listenHost)}:${server.port}`;
 	parts.defer(() => rm(paths.readyFile, { force: true }));
 	await writeFileAtomically(paths.readyFile, `${JSON.stringify({ url, pid: process.pid })}\n`);
 	log.info("controller ready", { url, stateDir });
 	options.onReady({ url, port: server.port, pid: process.pid, stateDir, caFingerprint: authority.fingerprint });
 	if (!stopping.aborted) await once(stopping, "abort");
 	log.info("controller stopping", { url });
+}
+
+/** An address for all interfaces is none to connect to. */
+function hostToReach(listenHost: string): string {
+	if (listenHost === "0.0.0.0" || listenHost === "::") return "localhost";
+	return isIPv6(listenHost) ? `[${listenHost}]` : listenHost;
 }

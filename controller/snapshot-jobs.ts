@@ -33,7 +33,7 @@ export type SnapshotJobs = AsyncDisposable & {
 	): Promise<ControllerJob>;
 	/** Begins the undoing and answers at once; no effect on a job that has ended. */
 	cancel(jobId: string): Promise<ControllerJob>;
-	/** Stores it; a second one for the same job has no effect. Resolves when it may be acknowledged. */
+	/** Stores it; a second one for the same job, or one for no job of the agent, has no effect. Resolves when it may be acknowledged. */
 	recordReport(agentId: string, sequence: number, report: Report): Promise<void>;
 };
 
@@ -133,9 +133,10 @@ export function makeSnapshotJobs(parts: SnapshotJobsParts): SnapshotJobs {
 			return read(jobId);
 		},
 		async recordReport(agentId, sequence, report) {
-			const isNew = await store.addReport(agentId, sequence, report);
 			const known = await store.findJobOfAgent(agentId, report.jobId);
-			if (known === undefined || !isNew) return;
+			// Not ours, so of no use here; and stored, such reports would let one agent fill the disk.
+			if (known === undefined) return log.warn("report of an unknown job", { agentId, jobId: report.jobId });
+			if (!(await store.addReport(agentId, sequence, report))) return;
 			const live = findRunning(known.job.jobId)?.live;
 			if (live !== undefined && !live.ended) live.note({ level: report.achieved });
 			else if (known.agentJobIds.at(-1) === report.jobId && known.job.recoveryPointId === undefined)

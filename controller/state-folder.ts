@@ -3,8 +3,6 @@ import { dirname, join } from "node:path";
 import { StillpointError } from "../contracts/errors.ts";
 
 /** Where the controller keeps what; everything is 0700 or 0600. */
-export type StatePaths = ReturnType<typeof statePaths>;
-
 export function statePaths(stateDir: string) {
 	return {
 		stateDir,

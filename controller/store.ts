@@ -2,7 +2,7 @@ import type { z } from "zod";
 import type { ControllerJob, diskMappingSchema, machineSchema } from "../contracts/controller-messages.ts";
 import type { Report } from "../contracts/report.ts";
 
-export type Machine = z.infer<typeof machineSchema>;
+type Machine = z.infer<typeof machineSchema>;
 export type DiskMapping = z.infer<typeof diskMappingSchema>;
 
 export type StoredAgent = {
@@ -13,7 +13,7 @@ export type StoredAgent = {
 	readonly disks: readonly DiskMapping[];
 };
 
-export type StoredToken = { readonly id: string; readonly secretHash: string; readonly expiresAt: string };
+type StoredToken = { readonly id: string; readonly secretHash: string; readonly expiresAt: string };
 
 /** What a job keeps besides what it shows. */
 export type StoredJob = {

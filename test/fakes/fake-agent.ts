@@ -15,7 +15,7 @@ import type { Report } from "../../contracts/report.ts";
 import { type Enrolled, fakeMachine } from "./fake-enrolment.ts";
 import { makeFakeReport } from "./fake-report.ts";
 
-export type Word = "accepted" | "prepared" | "frozen" | "thawed" | "report";
+type Word = "accepted" | "prepared" | "frozen" | "thawed" | "report";
 
 export type FakeAgentOptions = Enrolled & {
 	readonly url: string;
@@ -27,6 +27,10 @@ export type FakeAgentOptions = Enrolled & {
 	/** What its verdict is when everything was proved. */
 	readonly worth?: Level;
 	readonly refuseWith?: ErrorCode;
+	/** Runs between the freeze and the word `frozen`. */
+	readonly whenFrozen?: () => Promise<void>;
+	/** What it says is left of the hold: an agent whose freeze took long. */
+	readonly leftMs?: number;
 };
 
 type Job = {
@@ -149,8 +153,11 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
 		story.push("frozen");
 		job.timer = setTimeout(() => undo(job, "hold-expired"), holdMs);
 		if (isSilent("frozen")) return;
-		const { level } = job.order;
-		say({ type: "frozen", jobId: job.order.jobId, leftMs: holdMs - 5, worth: level === "crash" ? "crash" : worth });
+		const { level, jobId } = job.order;
+		const leftMs = options.leftMs ?? holdMs - 5;
+		void (options.whenFrozen?.() ?? Promise.resolve()).then(() =>
+			say({ type: "frozen", jobId, leftMs, worth: level === "crash" ? "crash" : worth }),
+		);
 	}
 
 	function takeCommand(message: Extract<ControllerMessage, { jobId: string }>): void {

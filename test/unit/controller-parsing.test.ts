@@ -73,15 +73,21 @@ describe("predicting a copy", () => {
 	});
 
 	test("what the cache does not hold goes at the rate of the storage", () => {
-		const inCache = predictCopyMs(100 * mib, sample);
-		expect(inCache).toBeLessThan(200);
-		expect(predictCopyMs(1256 * mib, sample)).toBeGreaterThan(10_000);
+		expect(predictCopyMs(100 * mib, sample)).toBe(15 + 2 * 100);
+		expect(predictCopyMs(1256 * mib, sample)).toBe(15 + 2 * (256 + 10_000));
 	});
 
-	test("an earlier copy of like size counts more than a sample, a small one does not", () => {
-		const slow = { bytes: 90 * mib, copyMs: 9_000 };
-		expect(predictCopyMs(100 * mib, sample, slow)).toBeGreaterThan(9_000);
-		expect(predictCopyMs(1000 * mib, sample, slow)).toBe(predictCopyMs(1000 * mib, sample));
+	test("earlier copies of like size count more than a sample, the slowest of them most, a small one not at all", () => {
+		const slow = { bytes: 90 * mib, copyMs: 360 };
+		const quick = { bytes: 90 * mib, copyMs: 9 };
+		expect(predictCopyMs(90 * mib, sample, [quick])).toBeCloseTo(15 + 1.3 * 9);
+		expect(predictCopyMs(90 * mib, sample, [quick, slow])).toBeCloseTo(15 + 1.3 * 360);
+		expect(predictCopyMs(1000 * mib, sample, [slow])).toBe(predictCopyMs(1000 * mib, sample));
+	});
+
+	test("one very slow copy does not refuse all later ones", () => {
+		const stuck = { bytes: 90 * mib, copyMs: 900_000 };
+		expect(predictCopyMs(90 * mib, sample, [stuck])).toBe(15 + 3 * 2 * 90);
 	});
 
 	test("a hold keeps a margin for freezing and thawing", () => {

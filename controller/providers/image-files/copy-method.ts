@@ -8,14 +8,15 @@ import { copySparsely, pieceBytes } from "./sparse-copy.ts";
 const noReflink = new Set(["ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EXDEV", "EINVAL", "ENOTTY", "EPERM", "ETXTBSY"]);
 
 /**
- * Whether the image can be cloned into the folder, and how long that took: tried with the image itself, because flags
- * of the file (no copy-on-write) count too. Its unwritten data is written out first, as a clone has to do.
+ * Whether the image can be cloned into the folder, and how long that takes: tried with the image itself, because flags
+ * of the file (no copy-on-write) count too. The first clone writes out what was still in memory, the second is timed.
  */
-export async function tryReflink(image: string, source: FileHandle, probe: string): Promise<number | undefined> {
-	await source.datasync();
-	const startedAtMs = performance.now();
+export async function tryReflink(image: string, probe: string): Promise<number | undefined> {
 	try {
-		await copyFile(image, probe, constants.COPYFILE_FICLONE_FORCE);
+		await reflink(image, probe);
+		await rm(probe);
+		const startedAtMs = performance.now();
+		await reflink(image, probe);
 		return performance.now() - startedAtMs;
 	} catch (error) {
 		if (noReflink.has((error as NodeJS.ErrnoException).code ?? "")) return undefined;

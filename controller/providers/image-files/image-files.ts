@@ -8,7 +8,7 @@ import type { DiskOutcome, PreparedSnapshot, PrepareRequest, SnapshotProvider, S
 import { reflink, sampleCopy, tryReflink } from "./copy-method.ts";
 import { type Extent, type FindData, loadFindData } from "./data-extents.ts";
 import { type OpenImage, openImage } from "./open-image.ts";
-import { predictCopyMs, type RememberedCopy } from "./predict-copy.ts";
+import { predictCopyMs, type RememberedCopy, rememberedCopies } from "./predict-copy.ts";
 import { copySparsely } from "./sparse-copy.ts";
 
 export type ImageFilesOptions = {
@@ -44,7 +44,7 @@ const rememberedFromBytes = 8 * 1024 * 1024;
  */
 export async function makeImageFiles({ readIdentity }: ImageFilesOptions): Promise<SnapshotProvider> {
 	const findData = await loadFindData();
-	const remembered = new Map<string, RememberedCopy>();
+	const remembered = new Map<string, RememberedCopy[]>();
 	return {
 		name: "image-files",
 		prepare: (request) => prepareImages(request, findData, readIdentity, remembered),
@@ -56,7 +56,7 @@ async function prepareImages(
 	{ folder, disks, signal }: PrepareRequest,
 	findData: FindData,
 	readIdentity: ImageFilesOptions["readIdentity"],
-	remembered: Map<string, RememberedCopy>,
+	remembered: Map<string, RememberedCopy[]>,
 ): Promise<PreparedSnapshot> {
 	await using undo = new AsyncDisposableStack();
 	const plans: DiskPlan[] = [];
@@ -91,8 +91,10 @@ async function prepareImages(
 					return outcome;
 				}),
 			);
-			if (outcomes.every((one) => one.ok) && copyBytes >= rememberedFromBytes)
-				remembered.set(route, { bytes: copyBytes, copyMs: performance.now() - startedAtMs });
+			if (outcomes.every((one) => one.ok) && copyBytes >= rememberedFromBytes) {
+				const latest = { bytes: copyBytes, copyMs: performance.now() - startedAtMs };
+				remembered.set(route, [latest, ...(remembered.get(route) ?? [])].slice(0, rememberedCopies));
+			}
 			return outcomes;
 		},
 		async describe(stop) {
@@ -133,7 +135,7 @@ async function planDisk(
 	const path = join(folder, image);
 	try {
 		if (source.kind === "file") {
-			const cloneMs = await tryReflink(disk.image, source.file, path);
+			const cloneMs = await tryReflink(disk.image, path);
 			if (cloneMs !== undefined) return { disk, source, image, path, method: "reflink", cloneMs };
 		}
 		const target = await open(path, "wx", 0o600);
@@ -157,7 +159,7 @@ async function checkFreeSpace(folder: string, copyBytes: number): Promise<void> 
 async function predictCopies(
 	copies: readonly CopyPlan[],
 	copyBytes: number,
-	remembered: RememberedCopy | undefined,
+	remembered: readonly RememberedCopy[] | undefined,
 	signal: AbortSignal,
 ): Promise<number> {
 	const [largest] = [...copies].sort((a, b) => b.bytes - a.bytes);
