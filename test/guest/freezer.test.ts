@@ -203,7 +203,7 @@ describe.skipIf(lacking)(`the freezer${lacking ? ` (${lacking})` : ""}`, () => {
 		}
 
 		async function untilFrozen(targets: readonly FreezeTarget[]): Promise<void> {
-			for (let turn = 0; turn < 500; turn += 1) {
+			for (let turn = 0; turn < 2_000; turn += 1) {
 				const path = join(runDir, "freezes", "job-1.json");
 				if (
 					existsSync(path) &&
@@ -235,44 +235,47 @@ describe.skipIf(lacking)(`the freezer${lacking ? ` (${lacking})` : ""}`, () => {
 			expect(await isWritable(one.mountPoint)).toBe(true);
 		});
 
-		/** A freezer whose stdout is full, and whose reader only keeps it open for `keepSeconds`. */
-		async function withFullStdout(
-			entry: string,
-			targets: readonly FreezeTarget[],
-			keepSeconds: number,
-		): Promise<ChildProcess> {
-			const script = `{ head -c 2000000 /dev/zero >&4 & sleep 0.3; exec "$0" "$1" <&5 >&4; } 4> >(exec sleep ${keepSeconds}) 5<&0`;
-			const child = spawn("bash", ["--norc", "-c", script, process.execPath, entry], {
+		/** A freezer whose stdout is full, and whose reader keeps it open and reads nothing until it is let go. */
+		async function withFullStdout(entry: string, targets: readonly FreezeTarget[]) {
+			const keeper = join(dir, "keeper");
+			const script = `{ head -c 2000000 /dev/zero >&4 & sleep 0.3; exec "$0" "$1" <&5 >&4; } 4> >(echo $BASHPID > "$2"; exec sleep 60) 5<&0`;
+			const child = spawn("bash", ["--norc", "-c", script, process.execPath, entry, keeper], {
 				env: { UV_THREADPOOL_SIZE: "8", PATH: "/usr/bin:/bin" },
 				cwd: "/",
 				stdio: ["pipe", "ignore", "ignore"],
 			});
-			stack.defer(() => void child.stdin?.destroy());
-			child.stdin?.on("error", () => undefined);
-			child.stdin?.write(await orders(targets));
-			return child;
+			const exited = new Promise<number | null>((resolve) => child.on("exit", resolve));
+			const letGo = (): void => void process.kill(Number(readFileSync(keeper, "utf8")), "SIGTERM");
+			stack.defer(async () => {
+				child.stdin.destroy();
+				await exited;
+			});
+			child.stdin.on("error", () => undefined);
+			child.stdin.write(await orders(targets));
+			return { child, exited, letGo };
 		}
 
 		it("thaws though nobody reads its stdout, which is full", async () => {
 			const one = await fileSystem();
 			const targets = await targetsOf([one]);
-			const child = await withFullStdout(freezerEntry, targets, 8);
+			const { child, exited, letGo } = await withFullStdout(freezerEntry, targets);
 			await untilFrozen(targets);
-			child.stdin?.write('{"type":"thaw"}\n');
-			expect(await isWritable(one.mountPoint, 2_000)).toBe(true);
-			expect(await new Promise((resolve) => child.on("exit", resolve))).toBe(0);
+			child.stdin.write('{"type":"thaw"}\n');
+			expect(await isWritable(one.mountPoint)).toBe(true);
+			expect(await exited).toBe(0);
+			letGo();
 		});
 
 		it("(control: one that writes to its stdout synchronously is held up by that)", async () => {
 			const one = await fileSystem();
-			const targets = await targetsOf([one]);
-			const child = await withFullStdout(blockingEntry, targets, 3);
+			const { child, exited, letGo } = await withFullStdout(blockingEntry, await targetsOf([one]));
+			const ledger = join(runDir, "freezes", "job-1.json");
+			for (let turn = 0; turn < 1_000 && !existsSync(ledger); turn += 1) await sleep(10);
+			child.stdin.end('{"type":"thaw"}\n');
 			await sleep(1_000);
-			child.stdin?.end('{"type":"thaw"}\n');
-			expect(existsSync(join(runDir, "freezes", "job-1.json"))).toBe(true);
-			await sleep(500);
-			expect(existsSync(join(runDir, "freezes", "job-1.json"))).toBe(true);
-			await new Promise((resolve) => child.on("exit", resolve));
+			expect(existsSync(ledger)).toBe(true);
+			letGo();
+			await exited;
 			expect(await isWritable(one.mountPoint)).toBe(true);
 		});
 	});
