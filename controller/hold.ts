@@ -15,7 +15,9 @@ import type { PreparedSnapshot, SnapshotProvider } from "./providers/provider.ts
 import type { DiskMapping } from "./store.ts";
 
 export type HoldLimits = {
-	/** Order sent to its answer. */
+	/** So long the agent may let the order wait for its turn before it answers. */
+	readonly startWithinMs: number;
+	/** Order sent to its answer, besides that. */
 	readonly answerMs: number;
 	/** `done` sent to the report: the agent's post-scripts run in it. */
 	readonly reportMs: number;
@@ -26,6 +28,7 @@ export type HoldLimits = {
 };
 
 export const holdLimits: HoldLimits = {
+	startWithinMs: 60_000,
 	answerMs: 10_000,
 	reportMs: 2_400_000,
 	lateReportMs: 15_000,
@@ -51,7 +54,10 @@ export type Hold = {
 
 export type TakenImages = { readonly disks: RecoveryPointDisk[]; readonly report: Report };
 
-/** What the agent must be told when the job fails at this point. */
+/**
+ * What the agent must be told when the job fails at this point. It listens for `release` where it waits for us, and
+ * for `cancel` always.
+ */
 type Owed = "cancel" | "release" | "cancel-if-asked" | "nothing";
 type Talk = Hold & { readonly channel: JobChannel; readonly progress: { owed: Owed } };
 type Frozen = { readonly prepared: PreparedSnapshot; readonly leftMs: number };
@@ -81,13 +87,13 @@ async function reachFrozen(talk: Talk, undo: AsyncDisposableStack): Promise<Froz
 	const stop = [talk.signal, channel.lost];
 	const orderedAtMs = performance.now();
 	channel.send({ type: "order", order });
-	await expectAccepted(talk, limits.answerMs, stop);
-	progress.owed = "release";
+	await expectAccepted(talk, order.startWithinMs + limits.answerMs, stop);
 	job.setState("preparing");
 
-	const limitMs = order.startWithinMs + order.prepareLimitMs + graceMs;
+	const limitMs = order.prepareLimitMs + order.holdLimitMs + graceMs;
 	using deadline = startDeadline(limitMs, "the agent's preparation", stop);
 	const planned = await expectWord(talk, "prepared", deadline.signal);
+	progress.owed = "release";
 	const preparing = provider.prepare({ folder, disks: mapDisks(planned.disks, mappings), signal: deadline.signal });
 	undo.defer(async () => (await preparing.catch(() => undefined))?.[Symbol.asyncDispose]());
 	const prepared = await raceSignal(preparing, deadline.signal);
@@ -100,8 +106,10 @@ async function reachFrozen(talk: Talk, undo: AsyncDisposableStack): Promise<Froz
 
 	throwIfReported(talk, channel.find(["report"]));
 	job.setState("freezing");
+	progress.owed = "cancel";
 	channel.send({ type: "freeze", jobId: order.jobId });
 	const { leftMs } = await expectWord(talk, "frozen", deadline.signal);
+	progress.owed = "release";
 	job.note({ orderToFrozenMs: performance.now() - orderedAtMs });
 	return { prepared, leftMs };
 }

@@ -85,7 +85,7 @@ export function makeSnapshotJobs(parts: SnapshotJobsParts): SnapshotJobs {
 		const request = JSON.stringify(asked, Object.keys(asked).sort().concat("include", "exclude"));
 		const known = await store.findJob(jobId);
 		if (known !== undefined) return repeat(known, agentId, request);
-		const asOrder = makeOrder(jobId, body, agent);
+		const asOrder = makeOrder(jobId, body, agent, parts.limits.startWithinMs);
 		if (state.stopping) throw new StillpointError("stopping", "the controller is stopping");
 		const busy = running.get(agentId)?.live.stored.job.jobId;
 		if (busy !== undefined)
@@ -181,11 +181,15 @@ function parseBody(raw: unknown): Body {
 		: { ...body, acceptLevel: lowest([body.acceptLevel, body.level], "crash") as Body["acceptLevel"] };
 }
 
-function makeOrder(jobId: string, { disks, ...body }: Body, agent: StoredAgent): Order {
+function makeOrder(jobId: string, { disks, ...body }: Body, agent: StoredAgent, startWithinMs: number): Order {
 	if (agent.disks.length === 0)
 		throw new StillpointError("disk-not-mapped", `no disk of agent ${agent.agentId} is mapped`);
 	const selection = disks ?? { include: agent.disks.map(({ name }) => name) };
-	return parseFields(orderSchema, { ...body, jobId, disks: selection, snapshot: "reported" }, "order-invalid");
+	return parseFields(
+		orderSchema,
+		{ ...body, jobId, startWithinMs, disks: selection, snapshot: "reported" },
+		"order-invalid",
+	);
 }
 
 function newJobId(): string {

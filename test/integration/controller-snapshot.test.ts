@@ -24,7 +24,7 @@ const agents: FakeAgent[] = [];
 beforeEach(async () => {
 	folder = await makeTestFolder();
 	stateDir = join(folder.path, "state");
-	controller = await startController(stateDir, { limits: { lateReportMs: 1_000, answerMs: 1_000 } });
+	controller = await startController(stateDir, { limits: { lateReportMs: 1_000, startWithinMs: 500, answerMs: 500 } });
 	images = {
 		vda: await makeImage(join(folder.path, "a.img"), 64 * mib, [
 			{ offset: 0, length: 3 * mib },
