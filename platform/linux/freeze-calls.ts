@@ -47,6 +47,9 @@ const SYS_FSPICK = 433;
 const FSPICK_CLOEXEC = 1;
 const FSPICK_EMPTY_PATH = 8;
 const FSCONFIG_CMD_RECONFIGURE = 7;
+/** Calls that may wait for a thread; more are not made, and answer EAGAIN. A freezer of 500 file systems makes 1000. */
+const MAX_CALLS = 2048;
+const notCalled = { value: -1, error: "EAGAIN" };
 const RLIMIT_CORE = 4;
 const PR_SET_DUMPABLE = 4;
 
@@ -56,6 +59,7 @@ const PR_SET_DUMPABLE = 4;
  */
 export async function loadFreezeCalls(): Promise<FreezeCalls> {
 	const { default: koffi } = await import("koffi");
+	raiseCallLimit(koffi);
 	const library = koffi.load(null);
 	const ioctl = library.func("int ioctl(int fd, unsigned long request, void *argument)");
 	const syncfs = library.func("int syncfs(int fd)");
@@ -65,12 +69,15 @@ export async function loadFreezeCalls(): Promise<FreezeCalls> {
 
 	/** `koffi.errno()` is the errno of the call only while its callback runs. */
 	function call(native: typeof ioctl, ...args: unknown[]): Promise<{ value: number; error: CallError }> {
-		return new Promise((resolve, reject) => {
-			native.async(...args, (failure: unknown, value: number) => {
-				const error = value < 0 ? getSystemErrorName(-koffi.errno()) : undefined;
-				if (failure) reject(failure);
-				else resolve({ value, error });
-			});
+		return new Promise((resolve) => {
+			try {
+				native.async(...args, (failure: unknown, value: number) => {
+					if (failure) resolve(notCalled);
+					else resolve({ value, error: value < 0 ? getSystemErrorName(-koffi.errno()) : undefined });
+				});
+			} catch {
+				resolve(notCalled);
+			}
 		});
 	}
 
@@ -96,6 +103,7 @@ export async function loadFreezeCalls(): Promise<FreezeCalls> {
 
 export async function loadProcessCalls(): Promise<ProcessCalls> {
 	const { default: koffi } = await import("koffi");
+	raiseCallLimit(koffi);
 	const library = koffi.load(null);
 	const mlock = library.func("int mlock(uintptr_t address, size_t length)");
 	const setrlimit = library.func("int setrlimit(int resource, void *limit)");
@@ -120,6 +128,16 @@ export async function loadProcessCalls(): Promise<ProcessCalls> {
 			return undefined;
 		},
 	};
+}
+
+/** Possible only before koffi has loaded a library; who comes later lives with the limit that there is. */
+function raiseCallLimit(koffi: typeof import("koffi").default): void {
+	if ((koffi.config().max_async_calls ?? 0) >= MAX_CALLS) return;
+	try {
+		koffi.config({ max_async_calls: MAX_CALLS });
+	} catch {
+		// A library was loaded before.
+	}
 }
 
 /** The readable mappings of /proc/PID/maps that a file on a disk is behind. */

@@ -135,6 +135,20 @@ describe("freezing level by level", () => {
 		expect(made.log).toEqual(["freeze 0", "freeze 1", "thaw 0", "thaw 1"]);
 	});
 
+	it("what can't be recorded is not frozen, and what was is thawed", async () => {
+		const made = kernel();
+		const { options, inFlight } = holdOf([0, 1], made);
+		let full = false;
+		const onState = () => {
+			if (full) throw new Error("ENOSPC");
+			full = true;
+		};
+		await expect(freezeAll({ ...options, onState }, inFlight)).rejects.toThrow("ENOSPC");
+		const results = await thawAll({ ...options, onState }, inFlight);
+		expect(results.map(({ result }) => result)).toEqual(["thawed", "pending"]);
+		expect(made.log).toEqual(["freeze 0", "thaw 0"]);
+	});
+
 	it("an end that comes in the middle holds the rest back", async () => {
 		const made = kernel({ freeze: { 0: "never" } });
 		const { options, inFlight, stop } = holdOf([0, 1], made);

@@ -18,7 +18,7 @@ export type HoldOptions = {
 	readonly threads: number;
 	/** Aborted with a `ThawCause` when the hold has to end. */
 	readonly stop: AbortSignal;
-	/** Called after each change of state, before the call that it announces is made. Must not wait. */
+	/** Called after each change of state, before the call that it announces is made. Must not wait; may throw. */
 	readonly onState: () => void;
 	readonly onEvent: (event: FreezerEvent) => void;
 	readonly nowMs: () => number;
@@ -47,8 +47,7 @@ export async function freezeAll(
 		const running = new Set<Promise<void>>();
 		while ((waiting.length > 0 || running.size > 0) && failure === undefined && !options.stop.aborted) {
 			const batch = waiting.splice(0, parallel - running.size);
-			for (const one of batch) one.state = "freezing";
-			if (batch.length > 0) options.onState();
+			announce(options, batch);
 			for (const one of batch) {
 				const freezing = freezeOne(options, one).then((found) => {
 					failure ??= found;
@@ -73,6 +72,27 @@ export async function freezeAll(
 	return failure;
 }
 
+/** @throws when it can't be recorded: then no FIFREEZE of these is made. */
+function announce(options: HoldOptions, batch: readonly HeldFileSystem[]): void {
+	if (batch.length === 0) return;
+	for (const one of batch) one.state = "freezing";
+	try {
+		options.onState();
+	} catch (error) {
+		for (const one of batch) one.state = "pending";
+		throw error;
+	}
+}
+
+/** A record that can't be written holds up no thaw. What it says then is older, and names more than is frozen. */
+function recordQuietly(options: HoldOptions): void {
+	try {
+		options.onState();
+	} catch {
+		// The rescuers find less to do than they are told.
+	}
+}
+
 async function freezeOne(options: HoldOptions, one: HeldFileSystem): Promise<Failure | undefined> {
 	const { superblock, mountPoint } = one.target;
 	const startedAtMs = options.nowMs();
@@ -80,7 +100,7 @@ async function freezeOne(options: HoldOptions, one: HeldFileSystem): Promise<Fai
 	const endedAtMs = options.nowMs();
 	one.state = freezeResultOf(error);
 	// "frozen" and "freezing" mean the same to a rescuer; that it is not ours, it must learn at once.
-	if (one.state !== "frozen") options.onState();
+	if (one.state !== "frozen") recordQuietly(options);
 	options.onEvent({ type: "fileSystem", superblock, result: one.state, ...withErrno(error), startedAtMs, endedAtMs });
 	if (error === undefined) return undefined;
 	return {
@@ -116,10 +136,10 @@ export async function thawAll(
 		thawing.push(...now);
 		if (now.length === 0) continue;
 		await Promise.race([Promise.all(now), sleep(thawLevelLimitMs, undefined, { ref: false })]);
-		options.onState();
+		recordQuietly(options);
 	}
 	await Promise.all(thawing);
-	options.onState();
+	recordQuietly(options);
 	const atMs = options.nowMs();
 	return options.fileSystems.map(
 		(one) =>
