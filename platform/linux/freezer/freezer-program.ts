@@ -91,8 +91,6 @@ export async function runFreezer(options: FreezerOptions): Promise<"clean" | "so
 		if (stop.signal.aborted) return;
 		const atMs = nowMs();
 		say({ type: "frozen", atMs, leftMs: Math.max(0, deadlineAtMs - atMs) });
-		// A rescuer treats what is frozen as what is being frozen: this one is for people.
-		recordState(options, targets, fileSystems);
 	}
 
 	function holdOptions(fileSystems: HeldFileSystem[], targets: Targets, freezeLimitMs: number): HoldOptions {

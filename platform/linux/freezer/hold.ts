@@ -69,6 +69,7 @@ export async function freezeAll(
 		stopped.release();
 		if (failure !== undefined || options.stop.aborted) return failure;
 	}
+	recordQuietly(options);
 	return failure;
 }
 
