@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { StillpointError } from "../contracts/errors.ts";
 import { type FreezeTarget, type Ledger, ledgerSchema, mayBeOurs } from "../contracts/freezer-protocol.ts";
 import { type FreezeCalls, loadFreezeCalls } from "../platform/linux/freeze-calls.ts";
+import { removeLedger } from "../platform/linux/freezer/ledger-file.ts";
 import { findProcessIdentity, type ProcessIdentity } from "../platform/linux/process-identity.ts";
 import { type HeldTargets, openTargets, type RescueResult, rescueThaw } from "../platform/linux/rescue-thaw.ts";
 import { within } from "../platform/within.ts";
@@ -114,6 +115,8 @@ export function makeThirdHolder(given: {
 		} finally {
 			clearInterval(told);
 		}
+		// What is thawed must not be thawed once more by a later start: it could be somebody else's freeze by then.
+		removeLedger(ledgerPath);
 		letGo();
 		return true;
 	}

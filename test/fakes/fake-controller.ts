@@ -1,0 +1,101 @@
+/** A controller with mutual TLS that does as a test says: enrols, greets, answers, or misbehaves. */
+import { once } from "node:events";
+import { createServer } from "node:https";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { type WebSocket, WebSocketServer } from "ws";
+import { type AgentMessage, type ControllerMessage, maxFrameBytes } from "../../contracts/controller-messages.ts";
+import { openCertificateAuthority } from "../../controller/certificate-authority.ts";
+import { formatToken, makeToken } from "../../controller/tokens.ts";
+
+export type FakeControllerBehaviour = {
+	/** Default: true. */
+	welcomes: boolean;
+	acknowledges: boolean;
+};
+
+export type FakeController = AsyncDisposable & {
+	readonly url: string;
+	readonly token: string;
+	readonly behaviour: FakeControllerBehaviour;
+	/** All that any agent sent, in order. */
+	readonly messages: AgentMessage[];
+	readonly sockets: WebSocket[];
+	/** To the newest connection. */
+	send(message: ControllerMessage | Record<string, unknown>): void;
+	sendRaw(data: string | Buffer, options?: { binary: boolean }): void;
+	/** Bodies of enrolment requests. */
+	readonly enrolments: unknown[];
+	/** Default: a right answer. */
+	answerEnrolment: ((body: { token: string; csr: string }) => Promise<{ status: number; body: unknown }>) | undefined;
+};
+
+export async function startFakeController(folder: string, address = "127.0.0.1"): Promise<FakeController> {
+	const authority = await openCertificateAuthority(join(folder, "ca"));
+	const { key, certificate } = await authority.issueServer([]);
+	const token = formatToken(makeToken(authority.fingerprint));
+	const server = createServer({
+		key,
+		cert: certificate,
+		ca: authority.certificate,
+		requestCert: true,
+		rejectUnauthorized: false,
+	});
+	const behaviour: FakeControllerBehaviour = { welcomes: true, acknowledges: true };
+	const messages: AgentMessage[] = [];
+	const sockets: WebSocket[] = [];
+	const enrolments: unknown[] = [];
+	const webSockets = new WebSocketServer({ noServer: true, maxPayload: maxFrameBytes });
+	const controller: FakeController = {
+		url: "",
+		token,
+		behaviour,
+		messages,
+		sockets,
+		enrolments,
+		answerEnrolment: undefined,
+		send: (message) => sockets.at(-1)?.send(JSON.stringify(message)),
+		sendRaw: (data, options = { binary: false }) => sockets.at(-1)?.send(data, options),
+		async [Symbol.asyncDispose]() {
+			for (const socket of sockets) socket.terminate();
+			server.closeAllConnections();
+			await new Promise((resolve) => server.close(resolve));
+		},
+	};
+	server.on("upgrade", (request, socket, head) => {
+		const client = request.socket as typeof request.socket & { authorized: boolean };
+		if (!client.authorized || request.url !== "/v1/link") {
+			socket.end("HTTP/1.1 401 Unauthorized\r\n\r\n");
+			return;
+		}
+		webSockets.handleUpgrade(request, socket, head, (webSocket) => {
+			sockets.push(webSocket);
+			webSocket.on("error", () => {});
+			webSocket.on("message", (data) => {
+				const message = JSON.parse(String(data)) as AgentMessage;
+				messages.push(message);
+				if (message.type === "hello" && behaviour.welcomes)
+					webSocket.send(JSON.stringify({ type: "welcome", protocol: 1, agentId: "agent-1" }));
+				if (message.type === "report" && behaviour.acknowledges)
+					webSocket.send(JSON.stringify({ type: "ack", sequence: message.sequence }));
+			});
+		});
+	});
+	server.on("request", (request, response) => {
+		void (async () => {
+			let text = "";
+			for await (const chunk of request) text += String(chunk);
+			const body = JSON.parse(text) as { token: string; csr: string };
+			enrolments.push(body);
+			const answer = await (controller.answerEnrolment?.(body) ?? enrolRightly(body));
+			response.writeHead(answer.status, { "content-type": "application/json" }).end(JSON.stringify(answer.body));
+		})();
+	});
+	async function enrolRightly(body: { csr: string }) {
+		const issued = await authority.issueAgent("agent-1", body.csr);
+		return { status: 201, body: { agentId: "agent-1", certificate: issued, ca: authority.certificate } };
+	}
+	server.listen(0, address);
+	await once(server, "listening");
+	return Object.assign(controller, { url: `https://${address}:${(server.address() as AddressInfo).port}` });
+}

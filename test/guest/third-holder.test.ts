@@ -1,0 +1,141 @@
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import winston from "winston";
+import { isProcessOver } from "../../agent/process-over.ts";
+import { makeThirdHolder } from "../../agent/third-holder.ts";
+import { makeWriteHold } from "../../agent/write-hold.ts";
+import type { FreezeResult, FreezeTarget } from "../../contracts/freezer-protocol.ts";
+import { readBootId } from "../../platform/linux/boot-id.ts";
+import { readMountTable } from "../../platform/linux/mount-table.ts";
+import { findProcessIdentity } from "../../platform/linux/process-identity.ts";
+import { freeze, type LoopFileSystem, makeLoopFileSystem, startGuard, thaw } from "../fixtures/loop-file-system.ts";
+import { poll } from "../fixtures/poll.ts";
+import { requireTools } from "../fixtures/required-tools.ts";
+
+const missing = requireTools("root", "mkfs.ext4", "losetup", "fsfreeze");
+
+describe.skipIf(missing)(`the agent as the third holder${missing ? `: ${missing}` : ""}`, () => {
+	let stack: AsyncDisposableStack;
+	let runDir: string;
+	let fileSystem: LoopFileSystem;
+	let target: FreezeTarget;
+
+	beforeEach(async () => {
+		stack = new AsyncDisposableStack();
+		const dir = mkdtempSync("/var/lib/stillpoint-test-holder-");
+		stack.defer(() => rmSync(dir, { recursive: true, force: true }));
+		runDir = mkdtempSync("/dev/shm/stillpoint-test-holder-");
+		stack.defer(() => rmSync(runDir, { recursive: true, force: true }));
+		mkdirSync(join(runDir, "freezes"));
+		stack.use(startGuard({ dir, limitMs: 60_000 }));
+		fileSystem = stack.use(await makeLoopFileSystem({ dir, fsType: "ext4", sizeMiB: 64, name: "data" }));
+		const { mountPoint } = fileSystem;
+		const mount = (await readMountTable()).find((one) => one.mountPoint === mountPoint);
+		const { dev, ino } = statSync(mountPoint, { bigint: true });
+		const superblock = mount?.superblock ?? "0:0";
+		target = { superblock, mountPoint, openPath: mountPoint, fsType: "ext4", level: 0, dev: `${dev}`, ino: `${ino}` };
+	});
+	afterEach(() => stack.disposeAsync());
+
+	/** A process that stands for the freezer; the kernel's freeze outlives it. */
+	function freezerProcess() {
+		const child = spawn("sleep", ["60"], { stdio: "ignore" });
+		stack.defer(() => void child.kill("SIGKILL"));
+		const pid = child.pid ?? 0;
+		return { pid, identity: findProcessIdentity(pid) };
+	}
+	async function writeLedgerOf(state: FreezeResult, pid: number) {
+		const freezer = findProcessIdentity(pid);
+		const ledger = {
+			schemaVersion: 1,
+			jobId: "j",
+			bootId: await readBootId(),
+			freezer,
+			fileSystems: [{ ...target, state, fd: 3 }],
+		};
+		writeFileSync(join(runDir, "freezes", "j.json"), JSON.stringify(ledger));
+	}
+	function makeHolder(told: string[]) {
+		const hold = makeWriteHold();
+		const log = winston.createLogger({ silent: true });
+		const holder = makeThirdHolder({
+			jobId: "j",
+			runDir,
+			hold,
+			log,
+			onDeadline: () => told.push("deadline"),
+			onStuck: (mountPoints) => told.push(`stuck ${mountPoints}`),
+		});
+		return { holder, hold };
+	}
+
+	test("thaws by itself when its deadline has passed, ends the freezer, and lets the writes go on", async () => {
+		const told: string[] = [];
+		const { holder, hold } = makeHolder(told);
+		const { pid, identity } = freezerProcess();
+		await holder.open([target]);
+		await holder.freezing({ holdLimitMs: 200, freezerPid: pid });
+		await writeLedgerOf("frozen", pid);
+		await freeze(fileSystem.mountPoint);
+		const written = hold.write(() => "written");
+		await sleep(700);
+		expect(holder.mayBeFrozen).toBe(true);
+		await poll(() => holder.mayBeFrozen).toBe(false);
+		expect(told).toContain("deadline");
+		expect(await thaw(fileSystem.mountPoint)).toBe(false);
+		expect(await written).toBe("written");
+		expect(existsSync(join(runDir, "freezes", "j.json"))).toBe(false);
+		expect(identity && isProcessOver(identity)).toBe(true);
+	});
+
+	test("thaws when the extension has ended, though the path leads elsewhere by then", async () => {
+		const { holder } = makeHolder([]);
+		const { pid } = freezerProcess();
+		await holder.open([target]);
+		await holder.freezing({ holdLimitMs: 30_000, freezerPid: pid });
+		await writeLedgerOf("freezing", pid);
+		await freeze(fileSystem.mountPoint);
+		expect(await holder.rescue("a test", new AbortController().signal)).toBe(true);
+		expect(await thaw(fileSystem.mountPoint)).toBe(false);
+	});
+
+	test("leaves a foreign freeze alone, and one that was never begun", async () => {
+		for (const state of ["foreign", "pending", "thawed"] as const) {
+			const { holder } = makeHolder([]);
+			const { pid } = freezerProcess();
+			await holder.open([target]);
+			await holder.freezing({ holdLimitMs: 30_000, freezerPid: pid });
+			await writeLedgerOf(state, pid);
+			await freeze(fileSystem.mountPoint);
+			expect(await holder.rescue("a test", new AbortController().signal)).toBe(true);
+			expect(await thaw(fileSystem.mountPoint)).toBe(true);
+		}
+	});
+
+	test("an unreadable ledger makes every target a suspect", async () => {
+		const { holder } = makeHolder([]);
+		const { pid } = freezerProcess();
+		await holder.open([target]);
+		await holder.freezing({ holdLimitMs: 30_000, freezerPid: pid });
+		writeFileSync(join(runDir, "freezes", "j.json"), "{");
+		await freeze(fileSystem.mountPoint);
+		expect(await holder.rescue("a test", new AbortController().signal)).toBe(true);
+		expect(await thaw(fileSystem.mountPoint)).toBe(false);
+	});
+
+	test("told that all is thawed, it does not touch a later freeze of another", async () => {
+		const { holder, hold } = makeHolder([]);
+		const { pid } = freezerProcess();
+		await holder.open([target]);
+		await holder.freezing({ holdLimitMs: 100, freezerPid: pid });
+		holder.thawed();
+		expect(hold.held).toBe(false);
+		await writeLedgerOf("frozen", pid);
+		await freeze(fileSystem.mountPoint);
+		await sleep(1_500);
+		expect(await thaw(fileSystem.mountPoint)).toBe(true);
+	});
+});
