@@ -9,7 +9,8 @@ import { defineConfig, type Plugin, type RolldownOptions } from "rolldown";
  * library: the files it needs are copied beside the programs.
  */
 const root = dirname(fileURLToPath(import.meta.url));
-const dist = join(root, "dist");
+/** Another folder than `dist` by the environment, so that a demo or a test has a bundle of its own. */
+const dist = process.env["STILLPOINT_DIST"] ?? join(root, "dist");
 const extension = join(dist, "extensions", "VMSnapshotLinux");
 
 export default defineConfig([

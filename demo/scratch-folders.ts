@@ -1,4 +1,4 @@
-import { cp, mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { execa } from "execa";
 import { startGuard } from "../test/fixtures/guard.ts";
@@ -35,12 +35,13 @@ async function tmpfs(): Promise<string> {
 
 const root = resolve(import.meta.dirname, "..");
 
-/** Bundles the sources; a copy of it in `to` stays as it is when somebody bundles again meanwhile. */
+/** Bundles the sources into a folder of its own, which stays as it is when somebody bundles again. */
 export async function bundle(to: string, signal: AbortSignal): Promise<void> {
-	await execa(join(root, "node_modules/.bin/rolldown"), ["-c", "rolldown.config.ts", "--log-level", "warn"], {
+	const rolldown = join(root, "node_modules/rolldown/bin/cli.mjs");
+	await execa(process.execPath, [rolldown, "-c", "rolldown.config.ts", "--log-level", "warn"], {
 		cwd: root,
 		cancelSignal: signal,
+		env: { STILLPOINT_DIST: to },
 		stderr: "inherit",
 	});
-	await cp(join(root, "dist"), to, { recursive: true });
 }
