@@ -28,7 +28,7 @@ export async function startController(folders: Folders, signal: AbortSignal): Pr
 	return startProgram("controller", entryOf(folders), words, signal);
 }
 
-/** Copies the shipped extension and script to folders that only root can change, as an installation would. */
+/** Copies the shipped script to a folder that only root can change, as an admin would. */
 export async function writeAgentConfiguration(
 	folders: Folders,
 	databasePath: string,
@@ -38,7 +38,6 @@ export async function writeAgentConfiguration(
 	const scripts = join(folders.base, "scripts");
 	await mkdir(join(etc, "scripts.d"), { recursive: true, mode: 0o700 });
 	await cp(join(folders.dist, "scripts", "sqlite"), scripts, { recursive: true });
-	await cp(join(folders.dist, "extensions"), join(folders.base, "packages"), { recursive: true });
 	const dropIn = {
 		version: 1,
 		application: "orders-db",
@@ -49,7 +48,6 @@ export async function writeAgentConfiguration(
 	const config = {
 		version: 1,
 		scriptsFolder: join(etc, "scripts.d"),
-		extensions: { installFrom: [join(folders.base, "packages", "VMSnapshotLinux")] },
 		// The machine that runs the demo is not its subject: whatever an order says, only scratch is frozen.
 		fileSystems: { include: cover.map((mountPoint) => ({ mountPoint })) },
 	};

@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { StillpointError } from "../../contracts/errors.ts";
 import type { CommandContext } from "../command-context.ts";
@@ -23,6 +24,7 @@ export function addAgentCommands(program: Command, context: CommandContext, act:
 					flags,
 					environment: context.environment,
 					stopping: context.stopping,
+					shippedExtensions: shippedExtensions(import.meta.url),
 					onReady: () => printResult(context, json === true, { ready: true, pid: process.pid }, () => "agent ready"),
 				});
 				return undefined;
@@ -57,6 +59,11 @@ export function addAgentCommands(program: Command, context: CommandContext, act:
 				return undefined;
 			}),
 		);
+}
+
+/** Packages that lie beside a bundled program; a program run from source ships none. */
+function shippedExtensions(program: string): string[] {
+	return program.endsWith(".mjs") ? [fileURLToPath(new URL("extensions/VMSnapshotLinux", program))] : [];
 }
 
 function requireRootOnLinux(what: string): void {
