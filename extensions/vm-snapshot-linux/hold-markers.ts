@@ -2,7 +2,8 @@ import { randomUUID } from "node:crypto";
 import type { HeldFolder } from "../../platform/linux/target-folders.ts";
 import { type ProbeAnswer, removeMarkers, writeMarkers } from "../../platform/linux/write-probe.ts";
 
-const removeLimitMs = 5_000;
+const removeLimitMs = 2_000;
+const removeStuckLimitMs = 500;
 
 export type HoldMarkers = {
 	/** Superblock to what is known of the write. */
@@ -24,8 +25,20 @@ export async function placeMarkers(
 	const nonce = randomUUID();
 	const paths = folders.map(({ target }) => target.openPath);
 	const answers = await writeMarkers({ folders: paths, jobId, limitMs, nonce });
-	const written = answers.filter(({ result }) => result === "ok" || result === "stuck").map(({ folder }) => folder);
 	let removing: Promise<void> | undefined;
+
+	async function removeAll(): Promise<void> {
+		// What hung may still hang, and is not waited for long: its process removes the marker when it can.
+		await Promise.allSettled([
+			removeMarkers({ folders: foldersOf("ok"), jobId, limitMs: removeLimitMs }),
+			removeMarkers({ folders: foldersOf("stuck"), jobId, limitMs: removeStuckLimitMs }),
+		]);
+	}
+
+	function foldersOf(result: ProbeAnswer["result"]): string[] {
+		return answers.filter((answer) => answer.result === result).map(({ folder }) => folder);
+	}
+
 	return {
 		nonce,
 		answers: new Map(
@@ -35,10 +48,7 @@ export async function placeMarkers(
 			}),
 		),
 		remove() {
-			removing ??= removeMarkers({ folders: written, jobId, limitMs: removeLimitMs }).then(
-				() => undefined,
-				() => undefined,
-			);
+			removing ??= removeAll();
 			return removing;
 		},
 	};

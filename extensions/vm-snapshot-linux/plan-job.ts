@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { StillpointError } from "../../contracts/errors.ts";
 import type { SnapshotRequest } from "../../contracts/extension.ts";
 import type { FreezeTarget } from "../../contracts/freezer-protocol.ts";
@@ -12,6 +13,7 @@ import {
 	planFreeze,
 } from "../../platform/linux/freeze-plan.ts";
 import { reachTargets } from "../../platform/linux/reach-targets.ts";
+import { fileSystemNode, reach } from "../../platform/linux/stack-graph.ts";
 import { readStorageFacts } from "../../platform/linux/storage-facts.ts";
 import type { DiskEvidence, UncoveredEvidence } from "./consistency-verdict.ts";
 
@@ -31,6 +33,8 @@ export type JobPlan = {
 
 const readLimitMs = 10_000;
 const reachLimitMs = 5_000;
+const maxLooks = 4;
+const betweenLooksMs = 30;
 
 /** @throws `disk-unknown`, `run-dir-unsafe`. What can't be learnt lowers the level instead. */
 export async function planJob(
@@ -96,12 +100,32 @@ export async function findAppeared(
 	};
 }
 
+/**
+ * Mounts and devices come and go while they are read, so that one may look as if it could not be reached, or as if
+ * nothing were known of its storage, which counts on every disk. Such a look is repeated; what stays so counts.
+ */
 async function readPlan(request: SnapshotRequest, calls: Pick<FreezeCalls, "readLoopStatus">, signal: AbortSignal) {
 	const limited = AbortSignal.any([signal, AbortSignal.timeout(readLimitMs)]);
-	const facts = await readStorageFacts({ calls, signal: limited });
-	signal.throwIfAborted();
 	const { order, fileSystems: filters, tempDisks, hostFolders } = request;
-	return { facts, plan: planFreeze({ facts, selection: order.disks, filters, tempDisks, hostFolders }) };
+	for (let look = 1; ; look += 1) {
+		const facts = await readStorageFacts({ calls, signal: limited });
+		signal.throwIfAborted();
+		const plan = planFreeze({ facts, selection: order.disks, filters, tempDisks, hostFolders });
+		if (look === maxLooks || !mayBeInMotion(plan)) return { facts, plan };
+		await sleep(betweenLooksMs);
+	}
+}
+
+function mayBeInMotion(plan: FreezePlan): boolean {
+	if (plan.leftOut.some(({ why }) => why === "not-reached")) return true;
+	return !writableOnes(plan).every((one) => isStorageKnown(one, plan));
+}
+
+function isStorageKnown({ superblock }: { superblock: string }, { graph }: FreezePlan): boolean {
+	for (const node of [fileSystemNode(superblock), superblock]) {
+		for (const below of reach(graph, node)) if (below.storageUnknown) return false;
+	}
+	return true;
 }
 
 function writableOnes(plan: FreezePlan): (PlannedFileSystem | LeftOutFileSystem)[] {

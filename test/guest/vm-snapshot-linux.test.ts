@@ -270,7 +270,63 @@ describe.skipIf(missing)(`VMSnapshotLinux as a process${missing ? `: ${missing}`
 		});
 	});
 
+	test("a FIFREEZE that the kernel does not let go of makes the job stuck until it does, and no longer", async () => {
+		const lower = await make("ext4");
+		const upper = await makeLoopFileSystem({ dir: lower.mountPoint, fsType: "ext4", sizeMiB: 16, name: "upper" });
+		defer(() => upper[Symbol.asyncDispose]());
+		const host = await start([one, upper], { holdLimitMs: 1_000 }, { quiet: false });
+		await host.event("prepared");
+		host.tell({ type: "freeze", jobId: host.jobId });
+		await host.event("freezing");
+		// A freeze of what lies below holds up ours, which can't be taken back.
+		await freeze(lower.mountPoint);
+		host.tell({ type: "quiet", jobId: host.jobId });
+		const stuck = await host.event("stuck");
+		expect(stuck.fileSystems).toContain(upper.mountPoint);
+		expect(stuck.error.code).toBe("stuck");
+		expect(await isWritable(one), "the others are let go at once").toBe(true);
+		expect(host.events.some(({ type }) => type === "report")).toBe(false);
+		expect(await thaw(lower.mountPoint)).toBe(true);
+		const report = await host.report();
+		expect(report.error?.code).toBe("freeze-late");
+		expect(await isWritable(upper)).toBe(true);
+		expect(await host.exited).toBe(0);
+	});
+
+	test("nothing of the job touches a disk or starts a process while frozen", async () => {
+		const statusFile = join(one.mountPoint, "status", "1.status");
+		await mkdir(join(one.mountPoint, "status"));
+		defer(() => rm(join(one.mountPoint, "status"), { recursive: true }));
+		const host = await start([one], { holdLimitMs: 2_000 }, { request: { statusFile } });
+		await toFrozen(host);
+		const before = await childrenOf(host);
+		const states = new Set<string>();
+		for (let turn = 0; turn < 40; turn += 1) {
+			for (const state of await threadStatesOf(host)) states.add(state);
+			await sleep(10);
+		}
+		expect(await childrenOf(host)).toEqual(before);
+		expect(before).toHaveLength(1);
+		expect(states.size).toBeGreaterThan(0);
+		expect(states).not.toContain("D");
+		const report = await takeSnapshot(host, [one]);
+		expect(report).toMatchObject({ achieved: "file-system" });
+		await host.exited;
+		expect(JSON.parse(await readFile(statusFile, "utf8"))[0].status.status).toBe("success");
+	});
+
 	describe("a cancel", () => {
+		test("while FIFREEZE runs", async () => {
+			const host = await start([one], {}, { quiet: false });
+			await host.event("prepared");
+			host.tell({ type: "freeze", jobId: host.jobId });
+			await host.event("freezing");
+			host.tell({ type: "quiet", jobId: host.jobId });
+			host.tell({ type: "cancel", jobId: host.jobId, code: "cancelled" });
+			expect(await host.report()).toMatchObject({ achieved: "none", error: { code: "cancelled" } });
+			expect(await isWritable(one)).toBe(true);
+		});
+
 		test("before the plan", async () => {
 			const host = await start([one]);
 			host.tell({ type: "cancel", jobId: host.jobId, code: "cancelled" });
@@ -593,6 +649,18 @@ async function isWritable(disk: LoopFileSystem): Promise<boolean> {
 	const child = spawn("sh", ["-c", `echo x > '${path}' && rm -f '${path}'`], { stdio: "ignore" });
 	const exit = once(child, "exit").then(([status]: unknown[]) => status === 0);
 	return await Promise.race([exit, sleep(400, false)]);
+}
+
+async function childrenOf(host: TestHost): Promise<string[]> {
+	const folder = `/proc/${host.process.pid}/task`;
+	const texts = await Promise.all(readdirSync(folder).map((id) => readFile(`${folder}/${id}/children`, "utf8")));
+	return texts.join(" ").split(" ").filter(Boolean);
+}
+
+async function threadStatesOf(host: TestHost): Promise<string[]> {
+	const folder = `/proc/${host.process.pid}/task`;
+	const texts = await Promise.all(readdirSync(folder).map((id) => readFile(`${folder}/${id}/stat`, "latin1")));
+	return texts.map((text) => text.slice(text.lastIndexOf(")") + 2, text.lastIndexOf(")") + 3));
 }
 
 async function untilWritable(disk: LoopFileSystem): Promise<void> {
