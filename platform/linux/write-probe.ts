@@ -8,7 +8,7 @@ import { siblingProgram } from "./sibling-program.ts";
  * `stuck`: the write did not return in time: a foreign freeze or a disk that hangs; it may still happen later.
  * `failed`: any other errno.
  */
-export type ProbeResult = "ok" | "stuck" | "no-space" | "read-only" | "failed";
+type ProbeResult = "ok" | "stuck" | "no-space" | "read-only" | "failed";
 
 export type ProbeOptions = {
 	/** A directory of each file system, as `openPath` of a target. */
@@ -22,7 +22,7 @@ export type ProbeOptions = {
 export type ProbeAnswer = { readonly folder: string; readonly result: ProbeResult; readonly errno?: string };
 
 /** What a marker file holds, one line of JSON. */
-export type Marker = { readonly jobId: string; readonly marker: string; readonly writtenAt: string };
+type Marker = { readonly jobId: string; readonly marker: string; readonly writtenAt: string };
 
 export function markerName(jobId: string): string {
 	return `.stillpoint-hold-${jobId}`;

@@ -313,6 +313,32 @@ describe.skipIf(lacking)(`the freezer${lacking ? ` (${lacking})` : ""}`, () => {
 			expect(await isWritable(one.mountPoint)).toBe(true);
 		});
 
+		it("killed at any instant, under writers, it leaves nothing frozen", async () => {
+			const lower = stack.use(await makeLoopFileSystem({ dir, fsType: "ext4", sizeMiB: 96, name: "lower" }));
+			const upper = stack.use(
+				await makeLoopFileSystem({ dir: lower.mountPoint, fsType: "ext4", sizeMiB: 48, name: "upper" }),
+			);
+			const list = [lower, upper, await fileSystem()];
+			const writers = list.map(({ mountPoint }) => startWriter(mountPoint));
+			const endWriters = (): void => {
+				for (const { pid, exitCode, signalCode } of writers)
+					if (pid !== undefined && exitCode === null && signalCode === null) process.kill(-pid, "SIGKILL");
+			};
+			stack.defer(endWriters);
+			const targets = await targetsOf(list);
+			for (const afterMs of [0, 2, 5, 10, 25, 50, 100, 200]) {
+				using held = await openTargets(targets);
+				const freezer = await prepared(targets);
+				const freezing = freezer.freeze(limits).catch(() => undefined);
+				await sleep(afterMs);
+				freezer.kill("SIGKILL");
+				await rescueThaw(held.folders, { until: freezer.exited, signal: AbortSignal.timeout(20_000), parallel: 3 });
+				await freezing;
+				for (const { mountPoint } of list) expect(await isWritable(mountPoint, 10_000), `${afterMs} ms`).toBe(true);
+			}
+			endWriters();
+		});
+
 		it("a nested pair is rescued from the bottom, with one thread only", async () => {
 			const lower = stack.use(await makeLoopFileSystem({ dir, fsType: "ext4", sizeMiB: 128, name: "lower" }));
 			const upper = stack.use(
@@ -469,3 +495,9 @@ describe.skipIf(lacking)(`the freezer${lacking ? ` (${lacking})` : ""}`, () => {
 		expect(await isWritable(one.mountPoint)).toBe(true);
 	});
 });
+
+/** Writes without an end, in a process group of its own. */
+function startWriter(folder: string): ChildProcess {
+	const program = 'while :; do dd if=/dev/zero of="$1/stream" bs=256k count=16 conv=fsync 2>/dev/null; done';
+	return spawn("sh", ["-c", program, "sh", folder], { stdio: "ignore", cwd: "/", detached: true });
+}

@@ -21,24 +21,24 @@ export type FreezerStart = {
 	readonly signal: AbortSignal;
 };
 
-export type FreezerExit = {
+type FreezerExit = {
 	readonly status: number | null;
 	readonly signal: NodeJS.Signals | null;
 	/** The last of what it wrote to stderr. */
 	readonly stderrTail: string;
 };
 
-export type Prepare = {
+type Prepare = {
 	readonly jobId: string;
 	readonly bootId: string;
 	readonly targets: readonly FreezeTarget[];
 	readonly limitMs: number;
 };
 
-export type ReadyEvent = Extract<FreezerEvent, { type: "ready" }>;
+type ReadyEvent = Extract<FreezerEvent, { type: "ready" }>;
 export type FrozenEvent = Extract<FreezerEvent, { type: "frozen" }>;
-export type FailedEvent = Extract<FreezerEvent, { type: "failed" }>;
-export type ThawedEvent = Extract<FreezerEvent, { type: "thawed" }>;
+type FailedEvent = Extract<FreezerEvent, { type: "failed" }>;
+type ThawedEvent = Extract<FreezerEvent, { type: "thawed" }>;
 
 export type Freezer = {
 	readonly identity: ProcessIdentity;
