@@ -9,11 +9,14 @@ export type EnrolAnswer = {
 	body: { agentId?: string; certificate?: string; ca?: string; error?: { code: string; message: string } };
 };
 
-const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+const ecdsa = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 export const fakeMachine = { hostname: "fake", machineId: "m".repeat(32), platform: "linux" };
 
 /** Key and request as an agent makes them; the subject is one that must be ignored. */
-export async function makeKeyAndRequest(subject = "CN=operator,OU=operator"): Promise<{ key: string; csr: string }> {
+export async function makeKeyAndRequest(
+	subject = "CN=operator,OU=operator",
+	algorithm: webcrypto.EcKeyGenParams | webcrypto.RsaHashedKeyGenParams = ecdsa,
+): Promise<{ key: string; csr: string }> {
 	const x509 = await loadX509();
 	const keys = (await crypto.subtle.generateKey(algorithm, true, ["sign", "verify"])) as webcrypto.CryptoKeyPair;
 	const csr = await x509.Pkcs10CertificateRequestGenerator.create({ name: subject, keys, signingAlgorithm: algorithm });

@@ -1,5 +1,6 @@
-import { chmod, mkdir, stat } from "node:fs/promises";
+import { chmod, copyFile, mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { connect } from "node:tls";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
@@ -64,7 +65,13 @@ describe("enrolment", () => {
 		const broken = Buffer.from(lines.slice(1, -1).join(""), "base64");
 		broken.writeUInt8(broken.readUInt8(broken.length - 1) ^ 1, broken.length - 1);
 		const wrongSignature = `${lines[0]}\n${broken.toString("base64")}\n${lines.at(-1)}`;
-		for (const bad of ["", "garbage", wrongSignature, csr.slice(0, 200)]) {
+		const rsa = await makeKeyAndRequest("CN=x", {
+			name: "RSASSA-PKCS1-v1_5",
+			hash: "SHA-256",
+			publicExponent: new Uint8Array([1, 0, 1]),
+			modulusLength: 2048,
+		});
+		for (const bad of ["", "garbage", wrongSignature, csr.slice(0, 200), rsa.csr]) {
 			const { status, body } = await enrolWith(token, bad);
 			expect([status, body.error?.code]).toEqual([403, "certificate-invalid"]);
 		}
@@ -168,6 +175,39 @@ describe("the state folder", () => {
 		await expect(startController(stateDir)).rejects.toMatchObject({ code: "state-unusable" });
 		await chmod(stateDir, 0o755);
 		await (await startController(stateDir)).stop();
+	});
+
+	test.each([
+		["a database that is none", "controller.sqlite", "garbage", "state-unusable"],
+		["a certificate authority without its key", "ca/key.pem", undefined, "state-unusable"],
+		["a certificate authority with another key", "ca/key.pem", "operator/key.pem", "state-unusable"],
+		["a certificate that is none", "ca/cert.pem", "garbage", "state-unusable"],
+	] as const)("%s is refused, and left as it is", async (_, path, content, code) => {
+		await using own = await makeTestFolder();
+		const stateDir = join(own.path, "state");
+		await (await startController(stateDir)).stop();
+		const broken = join(stateDir, path);
+		if (content === undefined) await rm(broken);
+		else if (content === "garbage") await writeFile(broken, "garbage ".repeat(1000));
+		else await copyFile(join(stateDir, content), broken);
+		const before = content === undefined ? undefined : await readFile(broken);
+		await expect(startController(stateDir)).rejects.toMatchObject({ code });
+		if (before !== undefined) expect(await readFile(broken)).toEqual(before);
+	});
+
+	test("a database of a newer controller is refused", async () => {
+		await using own = await makeTestFolder();
+		const stateDir = join(own.path, "state");
+		await (await startController(stateDir)).stop();
+		const database = new DatabaseSync(join(stateDir, "controller.sqlite"));
+		database.exec("pragma user_version = 99");
+		database.close();
+		await expect(startController(stateDir)).rejects.toMatchObject({ code: "version-unsupported" });
+	});
+
+	test("a port that is taken is named", async () => {
+		const start = startController(join(folder.path, "second"), { port: controller.info.port });
+		await expect(start).rejects.toMatchObject({ code: "config-invalid" });
 	});
 
 	test("a second controller on the same folder is refused, the first goes on", async () => {

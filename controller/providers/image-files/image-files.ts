@@ -76,26 +76,24 @@ async function prepareImages(
 	const taken = new Map<string, number>();
 	const identities = new Map<string, ImageIdentity>();
 	const owned = undo.move();
+	const running: { take?: Promise<unknown> } = {};
+	// A clone or piece that is under way when the signal comes must not appear after the folder was removed.
+	owned.defer(() => running.take?.then(() => undefined));
 
 	return {
 		predictedMs,
-		async take(stop) {
-			const failed = new AbortController();
-			const either = AbortSignal.any([stop, failed.signal]);
-			const startedAtMs = performance.now();
-			const outcomes = await Promise.all(
-				plans.map(async (plan) => {
-					const outcome = await takeDisk(plan, findData, either);
-					if (outcome.ok) taken.set(outcome.name, outcome.copyMs);
-					else failed.abort(new StillpointError(outcome.code, outcome.error));
-					return outcome;
-				}),
-			);
-			if (outcomes.every((one) => one.ok) && copyBytes >= rememberedFromBytes) {
-				const latest = { bytes: copyBytes, copyMs: performance.now() - startedAtMs };
-				remembered.set(route, [latest, ...(remembered.get(route) ?? [])].slice(0, rememberedCopies));
-			}
-			return outcomes;
+		take(stop) {
+			const taking = takeAll(plans, findData, stop).then(({ outcomes, copyMs }) => {
+				if (outcomes.every((one) => one.ok) && copyBytes >= rememberedFromBytes)
+					remembered.set(
+						route,
+						[{ bytes: copyBytes, copyMs }, ...(remembered.get(route) ?? [])].slice(0, rememberedCopies),
+					);
+				for (const one of outcomes) if (one.ok) taken.set(one.name, one.copyMs);
+				return outcomes;
+			});
+			running.take = taking;
+			return taking;
 		},
 		async describe(stop) {
 			for (const { disk, path } of plans) {
@@ -171,6 +169,20 @@ async function predictCopies(
 		signal.throwIfAborted();
 		return fail(error, `a sample of ${largest.disk.name}`, "prepare-failed");
 	}
+}
+
+async function takeAll(plans: readonly DiskPlan[], findData: FindData, stop: AbortSignal) {
+	const failed = new AbortController();
+	const either = AbortSignal.any([stop, failed.signal]);
+	const startedAtMs = performance.now();
+	const outcomes = await Promise.all(
+		plans.map(async (plan) => {
+			const outcome = await takeDisk(plan, findData, either);
+			if (!outcome.ok) failed.abort(new StillpointError(outcome.code, outcome.error));
+			return outcome;
+		}),
+	);
+	return { outcomes, copyMs: performance.now() - startedAtMs };
 }
 
 async function takeDisk(plan: DiskPlan, findData: FindData, signal: AbortSignal): Promise<DiskOutcome> {
