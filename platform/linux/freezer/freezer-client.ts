@@ -37,7 +37,6 @@ type Prepare = {
 
 type ReadyEvent = Extract<FreezerEvent, { type: "ready" }>;
 export type FrozenEvent = Extract<FreezerEvent, { type: "frozen" }>;
-type FailedEvent = Extract<FreezerEvent, { type: "failed" }>;
 type ThawedEvent = Extract<FreezerEvent, { type: "thawed" }>;
 
 export type Freezer = {
