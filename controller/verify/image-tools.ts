@@ -54,12 +54,21 @@ export function partArguments({ imagePath, offsetBytes, sizeBytes }: ImagePart):
 	return [imagePath, String(offsetBytes), String(sizeBytes)];
 }
 
-/** `attach IMAGE OFFSET SIZE` sets $device; looking for a free loop device races with others that look. */
+/**
+ * `attach IMAGE OFFSET SIZE` appends to $devices; looking for a free loop device races with others that look. Whatever
+ * ends the script detaches them, also a signal that comes between losetup and the note of its answer.
+ */
 export const attachScript = `PATH=$PATH:/usr/sbin:/sbin
+device= devices=
+note() {
+	case " $devices " in *" $device "*) ;; *) devices="\${devices:+$devices }$device" ;; esac
+}
+trap 'note; [ -z "$devices" ] || losetup --detach $devices' EXIT
+trap 'exit 143' TERM INT
 attach() {
 	flag=; [ "$access" = ro ] && flag=--read-only
 	for try in 1 2 3 4 5; do
-		device=$(losetup --find --show $flag --offset "$2" --sizelimit "$3" "$1") && return 0
+		device=$(losetup --find --show $flag --offset "$2" --sizelimit "$3" "$1") && note && return 0
 		sleep 0.1
 	done
 	return 1
@@ -71,12 +80,11 @@ attach() {
  * members on every block device, and take those of the original for members of its copy (btrfs-progs 6.2).
  */
 const toolScript = `${attachScript}
-access=ro count=$1 devices=; shift
-trap '[ -z "$devices" ] || losetup --detach $devices' EXIT
-trap 'kill "$!" 2>/dev/null; exit 143' TERM INT
+access=ro count=$1; shift
+trap '[ -z "$!" ] || kill "$!" 2>/dev/null; exit 143' TERM INT
 while [ "$count" -gt 0 ]; do
 	attach "$1" "$2" "$3" || exit 125
-	devices="\${devices:+$devices }$device"; shift 3; count=$((count - 1))
+	shift 3; count=$((count - 1))
 done
 nodes=$(stat --format='/dev/null 1 3 c
 %n 0x%t 0x%T b' $devices)

@@ -1,4 +1,4 @@
-import { mkdir, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Report } from "../../contracts/report.ts";
 import type { Finding } from "../../contracts/verification.ts";
@@ -6,7 +6,7 @@ import { checkDatabase } from "./database-check.ts";
 import { readExt4State } from "./ext4-check.ts";
 import type { WalkResult } from "./file-walk.ts";
 import { readWholeTree } from "./file-walk.ts";
-import type { FileSystemInImages } from "./found-file-system.ts";
+import type { FileSystemInImages, Verdict } from "./found-file-system.ts";
 import { findingOf } from "./found-file-system.ts";
 import type { ImagePart } from "./image-tools.ts";
 import { firstLine, runTool } from "./image-tools.ts";
@@ -33,6 +33,8 @@ export type Inside = {
 	findings: Finding[];
 	/** Images in files of this file system, copied out to the scratch folder. */
 	nested: { imagePath: string; fsType: string; uuid: string; insideFile: string }[];
+	/** Its files were looked at. */
+	wasRead: boolean;
 };
 
 /** The checks that need the kernel's or a tool's eyes: structure, marker, files, databases, file systems in files. */
@@ -44,18 +46,17 @@ export async function lookInside(fileSystem: FileSystemInImages, options: LookIn
 	const copies = original ? { parts: fileSystem.members } : await copyToScratch(fileSystem, options.scratchDir, signal);
 	let readable: readonly ImagePart[] | undefined =
 		isStill && fileSystem.fsType !== "btrfs" ? fileSystem.members : undefined;
-	let whyNot = "";
+	let structure: Verdict;
 	if ("failure" in copies) {
-		findings.push(findingOf(fileSystem, "structure", { status: "unknown", detail: copies.failure }));
-		whyNot = copies.failure;
+		structure = { status: "unknown", detail: copies.failure };
 	} else {
-		const verdict = await checkStructure(fileSystem, copies.parts, { recover, mounts, signal });
-		findings.push(findingOf(fileSystem, "structure", verdict));
+		structure = await checkStructure(fileSystem, copies.parts, { recover, mounts, signal });
 		readable ??= copies.parts;
 	}
+	findings.push(findingOf(fileSystem, "structure", structure));
 	const mounted = readable
 		? await mounts.mount(readable, { fsType: mountType(fileSystem), options: readOptions(fileSystem), readOnly: true })
-		: { failure: whyNot };
+		: { failure: structure.detail };
 	const walked =
 		"failure" in mounted
 			? mounted
@@ -72,13 +73,15 @@ export async function lookInside(fileSystem: FileSystemInImages, options: LookIn
 	const instant = judgeSameInstant({ report: options.report, reported, markers, writtenAtSeconds });
 	findings.push(findingOf(fileSystem, "same-instant", instant));
 	if ("failure" in walked) {
+		// A kernel older than the file system can't mount a sound one either: then its own checker has the word.
+		const status = structure.status === "fail" ? "fail" : "unknown";
 		const detail = `it can't be mounted for reading: ${walked.failure}`;
-		findings.push(findingOf(fileSystem, "files", { status: "unknown", detail }));
+		findings.push(findingOf(fileSystem, "files", { status, detail }));
 	}
 	await mounts.unmountAll();
 	if (!("failure" in copies) && !original)
 		for (const { imagePath } of copies.parts) await rm(imagePath, { force: true });
-	return { findings, nested };
+	return { findings, nested, wasRead: !("failure" in walked) };
 }
 
 /** XFS always replays its dummy; orphans of ext4 are removed by the first mount. Without these its checker complains. */
@@ -116,9 +119,7 @@ async function lookAtFiles(
 	}
 	const nested: Inside["nested"] = [];
 	for (const { path, fsType, uuid } of walked.backingFiles) {
-		const folder = join(options.scratchDir, `nested-${uuid}`);
-		await mkdir(folder, { recursive: true, mode: 0o700 });
-		const imagePath = join(folder, "image");
+		const imagePath = join(await mkdtemp(join(options.scratchDir, "nested-")), "image");
 		const args = ["--sparse=always", "--reflink=auto", "--", path.toString("utf8"), imagePath];
 		const copied = await runTool("cp", args, options.signal);
 		if (copied.exitCode === 0) {

@@ -10,9 +10,12 @@ export type PrivateMounts = AsyncDisposable & {
 	 * this process, whatever ends it: the namespace dies with its holder, and the loop devices clear themselves.
 	 * @returns the folder to read from (a path through /proc), or why it can't be mounted.
 	 */
-	mount(images: readonly ImagePart[], options: MountOptions): Promise<{ folder: string } | { failure: string }>;
+	mount(images: readonly ImagePart[], options: MountOptions): Promise<{ folder: string } | MountFailure>;
 	unmountAll(): Promise<void>;
 };
+
+/** `ofMachine`: nothing on this machine can be mounted so (no right, no loop device, no such file system in the kernel). */
+export type MountFailure = { failure: string; ofMachine: boolean };
 
 export type MountOptions = { fsType: string; options: string; readOnly: boolean };
 
@@ -39,7 +42,7 @@ export async function openPrivateMounts(scratchDir: string, signal: AbortSignal)
 	};
 	return {
 		async mount(images, { fsType, options, readOnly }) {
-			if (failure !== undefined) return { failure };
+			if (failure !== undefined) return { failure, ofMachine: true };
 			next += 1;
 			const point = join(scratchDir, `mount-${process.pid}-${next}`);
 			await mkdir(point, { mode: 0o700 });
@@ -48,31 +51,33 @@ export async function openPrivateMounts(scratchDir: string, signal: AbortSignal)
 			const result = await runTool("nsenter", [...inside, ...script, ...images.flatMap(partArguments)], signal);
 			if (result.exitCode !== 0) {
 				await rmdir(point).catch(() => undefined);
-				return { failure: result.failure ?? firstLine(result.output) };
+				const why = result.failure ?? firstLine(result.output);
+				const ofMachine = result.failure !== undefined || result.exitCode === 125 || missingHere.test(result.output);
+				return { failure: why, ofMachine };
 			}
 			mounted.push(point);
 			return { folder: join("/proc", String(holder.pid), "root", point) };
 		},
 		unmountAll,
 		async [Symbol.asyncDispose]() {
-			await unmountAll();
+			// The namespace and all its mounts go with its last process.
 			holder.stdin?.end();
-			await holder.catch(() => undefined);
+			await holder;
 			for (const point of mounted) await rmdir(point).catch(() => undefined);
 		},
 	};
 }
 
+/** What mount(8) says when it is not the image's fault. */
+const missingHere = /unknown filesystem type|permission denied|must be superuser|not permitted/i;
+
 /** Detaching a mounted loop device makes it clear itself when it is unmounted. */
 const mountScript = `${attachScript}
 access=$1 type=$2 options=$3 point=$4; shift 4
-devices= first=
+first=
 while [ $# -ge 3 ]; do
 	attach "$1" "$2" "$3" || exit 125
-	devices="$devices $device"
 	if [ -z "$first" ]; then first=$device; else options="$options,device=$device"; fi
 	shift 3
 done
-mount -t "$type" -o "$options" "$first" "$point"; status=$?
-losetup --detach $devices
-exit $status`;
+mount -t "$type" -o "$options" "$first" "$point"`;

@@ -1,7 +1,7 @@
 import type { FileSystemInImages, Verdict } from "./found-file-system.ts";
 import type { ImagePart } from "./image-tools.ts";
 import { firstLine, runOnImages } from "./image-tools.ts";
-import type { PrivateMounts } from "./private-mounts.ts";
+import type { MountFailure, PrivateMounts } from "./private-mounts.ts";
 
 type Checker = { tool: string; args: readonly string[]; recover: string };
 
@@ -28,30 +28,32 @@ export async function checkStructure(
 	const checker = checkers[fileSystem.fsType];
 	if (!checker) return { status: "unknown", detail: `no checker for ${fileSystem.fsType}` };
 	const evidence = [checker.tool, ...checker.args].join(" ");
-	if (options.recover) {
-		const mounted = await options.mounts.mount(parts, {
-			fsType: fileSystem.fsType,
-			options: `nodev,nosuid,noexec,${checker.recover}`,
-			readOnly: false,
-		});
-		await options.mounts.unmountAll();
-		// A kernel that lacks the file system or the right to mount is no fault of the image; the checker has the word.
-		if ("failure" in mounted && fileSystem.fsType === "xfs") {
-			return { status: "unknown", detail: `a copy can't be mounted to replay its log: ${mounted.failure}`, evidence };
-		}
-	}
+	const mounted = options.recover ? await recover(fileSystem, parts, checker, options.mounts) : undefined;
 	// The tools of btrfs find the other members of a copy by its fsid, which no other device has.
 	const result = await runOnImages(checker.tool, checker.args, parts, options.signal);
 	if (result.failure !== undefined) return { status: "unknown", detail: result.failure, evidence };
-	if (result.exitCode === 0) {
-		return {
-			status: "pass",
-			detail: `${checker.tool} finds nothing${options.recover ? " after the first mount" : ""}`,
-			evidence,
-		};
-	}
-	const detail = `${checker.tool} (exit ${result.exitCode}): ${complaint(result.output)}`;
-	return { status: "fail", detail, evidence };
+	const after = options.recover && !mounted ? " after the first mount" : "";
+	if (result.exitCode === 0) return { status: "pass", detail: `${checker.tool} finds nothing${after}`, evidence };
+	const detail = `${checker.tool} (exit ${result.exitCode})${after}: ${complaint(result.output)}`;
+	if (!mounted) return { status: "fail", detail, evidence };
+	// Without the recovery checkers complain of what it would have put right.
+	return {
+		status: mounted.ofMachine ? "unknown" : "fail",
+		detail: `not mountable: ${mounted.failure}; ${detail}`,
+		evidence,
+	};
+}
+
+async function recover(
+	{ fsType }: FileSystemInImages,
+	parts: readonly ImagePart[],
+	checker: Checker,
+	mounts: PrivateMounts,
+): Promise<MountFailure | undefined> {
+	const options = `nodev,nosuid,noexec,${checker.recover}`;
+	const mounted = await mounts.mount(parts, { fsType, options, readOnly: false });
+	await mounts.unmountAll();
+	return "failure" in mounted ? mounted : undefined;
 }
 
 /** The first lines of a checker that are no progress report. */

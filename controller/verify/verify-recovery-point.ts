@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { StillpointError } from "../../contracts/errors.ts";
 import type { RecoveryPoint } from "../../contracts/recovery-point.ts";
@@ -8,6 +8,7 @@ import { checkExt4 } from "./ext4-check.ts";
 import type { FileSystemInImages, Member } from "./found-file-system.ts";
 import { findingOf } from "./found-file-system.ts";
 import { findFileSystems } from "./image-identity.ts";
+import type { Inside } from "./look-inside.ts";
 import { lookInside } from "./look-inside.ts";
 import { agreesWith, looksLike } from "./look-of-images.ts";
 import type { DiskContent } from "./mapping-check.ts";
@@ -35,9 +36,7 @@ export async function verifyRecoveryPoint(folder: string, options: VerifyOptions
 	const startedAt = performance.now();
 	const recoveryPoint = await readManifest(folder);
 	await using undo = new AsyncDisposableStack();
-	const scratchDir = await mkdtemp(join(resolve(options.scratchDir), "verify-")).catch((cause: unknown) => {
-		throw new StillpointError("state-unusable", `no scratch folder can be made in ${options.scratchDir}`, { cause });
-	});
+	const scratchDir = await makeScratch(resolve(options.scratchDir));
 	undo.defer(() => rm(scratchDir, { recursive: true, force: true }));
 	const mounts = undo.use(await openPrivateMounts(scratchDir, options.signal));
 	const findings = await lookAtImages(recoveryPoint, {
@@ -62,6 +61,15 @@ export async function verifyRecoveryPoint(folder: string, options: VerifyOptions
 	return verification;
 }
 
+async function makeScratch(parent: string): Promise<string> {
+	try {
+		await mkdir(parent, { recursive: true, mode: 0o700 });
+		return await mkdtemp(join(parent, "verify-"));
+	} catch (cause) {
+		throw new StillpointError("state-unusable", `no scratch folder can be made in ${parent}`, { cause });
+	}
+}
+
 type Work = {
 	folder: string;
 	scratchDir: string;
@@ -72,7 +80,7 @@ type Work = {
 
 async function lookAtImages(recoveryPoint: RecoveryPoint, work: Work): Promise<Finding[]> {
 	const findings: Finding[] = [];
-	const contents: (DiskContent & { uuids: Set<string> })[] = [];
+	const contents: OpenContent[] = [];
 	const members: { fsType: string; uuid: string; member: Member }[] = [];
 	for (const disk of recoveryPoint.disks) {
 		const imagePath = join(work.folder, disk.image);
@@ -94,16 +102,22 @@ async function lookAtImages(recoveryPoint: RecoveryPoint, work: Work): Promise<F
 	const pending = groupMembers(members);
 	const wantedUuids = nestedCandidates(recoveryPoint, contents);
 	for (let one = pending.shift(); one; one = pending.shift()) {
-		const { found, nested } = await lookAtFileSystem(one, recoveryPoint, wantedUuids, work);
+		const { found, nested, wasRead } = await lookAtFileSystem(one, recoveryPoint, wantedUuids, work);
 		findings.push(...found);
+		if (!wasRead) contentOf(contents, one)?.opaque.push(`${one.uuid}, which can't be read`);
 		for (const inner of nested) {
 			wantedUuids.delete(inner.uuid);
-			const outer = one.members[0].disk;
-			for (const { disk } of one.members) contents.find((content) => content.disk === disk)?.uuids.add(inner.uuid);
-			pending.push(await openNested(inner, outer, work));
+			contentOf(contents, one)?.uuids.add(inner.uuid);
+			pending.push(await openNested(inner, one.members[0].disk, work));
 		}
 	}
 	return [...checkMapping(recoveryPoint, contents), ...findings];
+}
+
+type OpenContent = DiskContent & { uuids: Set<string>; opaque: string[] };
+
+function contentOf(contents: readonly OpenContent[], { members }: FileSystemInImages): OpenContent | undefined {
+	return contents.find(({ disk }) => disk === members[0].disk);
 }
 
 async function lookAtFileSystem(
@@ -111,14 +125,14 @@ async function lookAtFileSystem(
 	recoveryPoint: RecoveryPoint,
 	wantedUuids: ReadonlySet<string>,
 	work: Work,
-): Promise<{ found: Finding[]; nested: Awaited<ReturnType<typeof lookInside>>["nested"] }> {
+): Promise<{ found: Finding[]; nested: Inside["nested"]; wasRead: boolean }> {
 	const bytes = await checkBytes(one, work.signal);
-	if (!isFreezable(one.fsType)) return { found: bytes, nested: [] };
+	if (!isFreezable(one.fsType)) return { found: bytes, nested: [], wasRead: true };
 	const isStill = bytes.filter(({ check }) => check === "still").every(({ status }) => status === "pass");
 	const disks = new Set(one.members.map(({ disk }) => disk));
 	const copyMs = Math.max(0, ...recoveryPoint.disks.filter(({ name }) => disks.has(name)).map((disk) => disk.copyMs));
 	const inside = await lookInside(one, { ...work, report: recoveryPoint.report, isStill, wantedUuids, copyMs });
-	return { found: [...bytes, ...inside.findings], nested: inside.nested };
+	return { found: [...bytes, ...inside.findings], nested: inside.nested, wasRead: inside.wasRead };
 }
 
 async function checkBytes(one: FileSystemInImages, signal: AbortSignal): Promise<Finding[]> {
