@@ -37,6 +37,8 @@ const entries = [
 	"command-line/stillpoint.ts",
 	"extensions/vm-snapshot-linux/vm-snapshot-linux.ts",
 	"extensions/vm-snapshot-linux/freezer.ts",
+	"extensions/vm-snapshot-linux/write-probe.ts",
+	"controller/verify/database-check-program.ts",
 ];
 const entryOnly = /process\.(argv|env|exitCode|on\(|once\()|process\.exit\b/;
 
