@@ -4,7 +4,6 @@ import { StillpointError } from "../contracts/errors.ts";
 import { errorShapeSchema } from "../contracts/hold-protocol.ts";
 
 export const wireEvents = ["call", "reply", "notify"] as const;
-export type WireEvent = (typeof wireEvents)[number];
 
 /** A larger frame ends the connection. */
 export const maxWireMessageBytes = 4 * 1024 * 1024;

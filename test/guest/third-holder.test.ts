@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -137,5 +137,42 @@ describe.skipIf(missing)(`the agent as the third holder${missing ? `: ${missing}
 		await freeze(fileSystem.mountPoint);
 		await sleep(1_500);
 		expect(await thaw(fileSystem.mountPoint)).toBe(true);
+	});
+
+	test("a FIFREEZE that the kernel will not give back: stuck is said, and it is thawed as soon as the kernel lets go", async () => {
+		// The lower file system is frozen by another, so the freeze of the upper one hangs in the kernel.
+		const upper = stack.use(
+			await makeLoopFileSystem({ dir: fileSystem.mountPoint, fsType: "ext2", sizeMiB: 8, name: "upper" }),
+		);
+		stack.defer(async () => void (await thaw(fileSystem.mountPoint)));
+		const mount = (await readMountTable()).find((one) => one.mountPoint === upper.mountPoint);
+		const { dev, ino } = statSync(upper.mountPoint, { bigint: true });
+		target = {
+			...target,
+			superblock: mount?.superblock ?? "0:0",
+			mountPoint: upper.mountPoint,
+			openPath: upper.mountPoint,
+			dev: `${dev}`,
+			ino: `${ino}`,
+		};
+		const told: string[] = [];
+		const { holder, hold } = makeHolder(told);
+		await holder.open([target]);
+		writeFileSync(join(upper.mountPoint, "dirty"), "x".repeat(100_000));
+		await freeze(fileSystem.mountPoint);
+		const freezer = spawn("fsfreeze", ["-f", upper.mountPoint], { stdio: "ignore" });
+		const pid = freezer.pid ?? 0;
+		await poll(() => readFileSync(`/proc/${pid}/stat`, "latin1")).toMatch(/\) D /);
+		const identity = findProcessIdentity(pid);
+		await holder.freezing({ holdLimitMs: 30_000, freezerPid: pid });
+		await writeLedgerOf("freezing", pid);
+		const rescued = holder.rescue("a test", new AbortController().signal);
+		await poll(() => told).toContain(`stuck ${upper.mountPoint}`);
+		expect(identity && isProcessOver(identity)).toBe(false);
+		expect([holder.mayBeFrozen, hold.held]).toEqual([true, true]);
+		expect(await thaw(fileSystem.mountPoint)).toBe(true);
+		expect(await rescued).toBe(true);
+		expect([holder.mayBeFrozen, hold.held]).toEqual([false, false]);
+		expect(await thaw(upper.mountPoint)).toBe(false);
 	});
 });
