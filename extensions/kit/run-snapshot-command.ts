@@ -2,15 +2,17 @@
 import type { Readable } from "node:stream";
 import { worstError } from "../../contracts/errors.ts";
 import type { SnapshotRequest } from "../../contracts/extension.ts";
-import { readRequestLine } from "./request-line.ts";
+import type { HostLine } from "./host-line.ts";
+import { parseRequest } from "./parse-request.ts";
 import { attachToHost, type ConnectHost, type SnapshotHost } from "./snapshot-host.ts";
 
 export type { CommandInbox, CommandOf } from "./command-inbox.ts";
 export type { SnapshotHost } from "./snapshot-host.ts";
 
-const requestLimitMs = 10_000;
-
 export type SnapshotCommand = {
+	/** `readHostLine(stdin)`; its end is waited for and what it throws is told here. */
+	readonly line: Promise<HostLine>;
+	/** Destroyed at the end: an open stdin would keep the process alive. */
 	readonly stdin: Readable;
 	/** `connectLocalChannel` of platform/local-channel.ts. */
 	readonly connect: ConnectHost;
@@ -26,7 +28,8 @@ export type SnapshotCommand = {
 /** Reads the request, attaches, works. Returns the exit status: 0 only when `work` returned. */
 export async function runSnapshotCommand(command: SnapshotCommand): Promise<number> {
 	try {
-		const { request, hostGone } = await readRequestLine(command.stdin, requestLimitMs);
+		const { text, hostGone } = await command.line;
+		const request = parseRequest(text);
 		command.onRequest?.(request);
 		await using host = await attachToHost(request, { connect: command.connect, hostGone, signal: command.signal });
 		await command.work(host);
@@ -36,7 +39,6 @@ export async function runSnapshotCommand(command: SnapshotCommand): Promise<numb
 		command.stderr.write(`${JSON.stringify({ error: error.toJSON() })}\n`);
 		return error.traits.exit;
 	} finally {
-		// An open stdin would keep the process alive.
 		command.stdin.destroy();
 	}
 }

@@ -15,6 +15,7 @@ import { judgeFailure } from "./judge-failure.ts";
 import { lookAgain } from "./look-again.ts";
 import { planJob } from "./plan-job.ts";
 import { type PreparedFileSystems, prepareFileSystems } from "./prepare-file-systems.ts";
+import { pruneRunFolder } from "./prune-run-folder.ts";
 import { publishReport } from "./publish-report.ts";
 import { prepareApplications } from "./script-runner/prepare-applications.ts";
 import type { StartedJob } from "./started-job.ts";
@@ -65,6 +66,7 @@ export async function runJob(host: SnapshotHost, started: StartedJob): Promise<v
 	error ??= record.applications?.findFailure() ?? judgeFailure(verdict, order.acceptLevel);
 	await publishReport(host, { record, verdict, error, nowMs: clock.nowMs() });
 	phases.advance(error === undefined ? "done" : "failed");
+	await pruneRunFolder(host.request.runFolder);
 }
 
 async function makeSnapshot(job: Job): Promise<void> {

@@ -1,5 +1,6 @@
 import type { Readable } from "node:stream";
 import { connectLocalChannel } from "../../platform/local-channel.ts";
+import type { HostLine } from "../kit/host-line.ts";
 import { runSnapshotCommand } from "../kit/run-snapshot-command.ts";
 import { systemClock } from "./clock.ts";
 import { runJob } from "./run-job.ts";
@@ -7,6 +8,7 @@ import { type StartedJob, startJob } from "./started-job.ts";
 
 /** The parts of the extension put together for one job. Returns the exit status. */
 export async function runVmSnapshot(given: {
+	line: Promise<HostLine>;
 	stdin: Readable;
 	stderr: { write(text: string): unknown };
 	signal: AbortSignal;

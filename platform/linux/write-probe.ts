@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
+import { childEnvironment } from "./child-environment.ts";
 import { createLineSplitter } from "./freezer/command-lines.ts";
 import type { MarkerAnswer, MarkerRequest } from "./marker-files.ts";
 import { siblingProgram } from "./sibling-program.ts";
@@ -57,7 +58,7 @@ async function runProbe(options: ProbeOptions, request: Task): Promise<ProbeAnsw
 	];
 	const child = spawn(program, args, {
 		cwd: "/",
-		env: { UV_THREADPOOL_SIZE: String(Math.min(1024, folders.length + 2)) },
+		env: childEnvironment(Math.min(1024, folders.length + 2)),
 		stdio: ["pipe", "pipe", "ignore"],
 	});
 	const ended = Promise.withResolvers<void>();

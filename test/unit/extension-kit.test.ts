@@ -9,7 +9,8 @@ import { type ExtensionEvent, handlerStatusFileSchema, type SnapshotRequest } fr
 import { CommandInbox } from "../../extensions/kit/command-inbox.ts";
 import { runHandlerCommand } from "../../extensions/kit/handler-commands.ts";
 import { statusFileContent, writeHandlerStatus } from "../../extensions/kit/handler-status.ts";
-import { maxRequestBytes, readRequestLine } from "../../extensions/kit/request-line.ts";
+import { maxRequestBytes, readHostLine } from "../../extensions/kit/host-line.ts";
+import { parseRequest } from "../../extensions/kit/parse-request.ts";
 import { runSnapshotCommand } from "../../extensions/kit/run-snapshot-command.ts";
 import type { ConnectHost } from "../../extensions/kit/snapshot-host.ts";
 
@@ -108,6 +109,11 @@ describe("the inbox of commands", () => {
 	});
 });
 
+async function readRequestLine(stdin: PassThrough, limitMs: number) {
+	const { text } = await readHostLine(stdin, limitMs);
+	return { request: parseRequest(text) };
+}
+
 describe("a snapshot command", () => {
 	function channel() {
 		const events: ExtensionEvent[] = [];
@@ -144,6 +150,7 @@ describe("a snapshot command", () => {
 		let stderr = "";
 		const running = runSnapshotCommand({
 			stdin,
+			line: readHostLine(stdin, 1000),
 			connect: made.connect as unknown as ConnectHost,
 			signal: signals.signal,
 			stderr: { write: (text: string) => (stderr += text) },

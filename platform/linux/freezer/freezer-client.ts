@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StillpointError } from "../../../contracts/errors.ts";
 import { type FreezerEvent, type FreezeTarget, freezerEventSchema } from "../../../contracts/freezer-protocol.ts";
+import { childEnvironment } from "../child-environment.ts";
 import { findProcessIdentity, type ProcessIdentity } from "../process-identity.ts";
 import { siblingProgram } from "../sibling-program.ts";
 import { createLineSplitter } from "./command-lines.ts";
@@ -74,7 +75,7 @@ export function startFreezer(start: FreezerStart): Freezer {
 	const child = spawn(program, args, {
 		cwd: "/",
 		// Its environment is ours alone: a NODE_OPTIONS or a debugger port of the parent has no place in it.
-		env: { UV_THREADPOOL_SIZE: String(start.threads) },
+		env: childEnvironment(start.threads),
 		stdio: ["pipe", "pipe", "pipe"],
 	});
 	const events = createEventWaiter();

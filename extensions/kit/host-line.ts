@@ -1,21 +1,21 @@
 import type { Readable } from "node:stream";
 import { StillpointError } from "../../contracts/errors.ts";
-import { type SnapshotRequest, snapshotRequestSchema } from "../../contracts/extension.ts";
 
 /** A request is a page of JSON at most; more is a mistake or an attack. */
 export const maxRequestBytes = 256 * 1024;
 
-export type RequestLine = {
-	readonly request: SnapshotRequest;
+export type HostLine = {
+	/** The first line of stdin, without its end. */
+	readonly text: string;
 	/** Settles at the end of stdin, which means that the host is gone. What comes after the line is ignored. */
 	readonly hostGone: Promise<void>;
 };
 
 /**
- * Reads the first line of stdin. @throws `message-invalid` naming the field, `message-too-large`, `asker-lost` when
- * stdin ends before the line does, `deadline-passed`.
+ * Reads the first line of stdin; imports no schema library, so that it can be read while that is loaded.
+ * @throws `message-too-large`, `asker-lost` when stdin ends before the line does, `deadline-passed`.
  */
-export async function readRequestLine(stdin: Readable, limitMs: number): Promise<RequestLine> {
+export async function readHostLine(stdin: Readable, limitMs: number): Promise<HostLine> {
 	const gone = Promise.withResolvers<void>();
 	const line = Promise.withResolvers<string>();
 	const chunks: Buffer[] = [];
@@ -48,21 +48,8 @@ export async function readRequestLine(stdin: Readable, limitMs: number): Promise
 		limitMs,
 	);
 	try {
-		return { request: parseRequest(await line.promise), hostGone: gone.promise };
+		return { text: await line.promise, hostGone: gone.promise };
 	} finally {
 		clearTimeout(timer);
 	}
-}
-
-export function parseRequest(line: string): SnapshotRequest {
-	let content: unknown;
-	try {
-		content = JSON.parse(line);
-	} catch (cause) {
-		throw new StillpointError("message-invalid", "the request is not JSON", { cause });
-	}
-	const parsed = snapshotRequestSchema.safeParse(content);
-	if (parsed.success) return parsed.data;
-	const issues = parsed.error.issues.map((issue) => `${issue.path.map(String).join(".")}: ${issue.message}`);
-	throw new StillpointError("message-invalid", `the request: ${issues.join("; ")}`, { details: { issues } });
 }
