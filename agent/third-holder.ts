@@ -9,11 +9,10 @@ import { StillpointError } from "../contracts/errors.ts";
 import { type FreezeTarget, type Ledger, ledgerSchema, mayBeOurs } from "../contracts/freezer-protocol.ts";
 import { type FreezeCalls, loadFreezeCalls } from "../platform/linux/freeze-calls.ts";
 import { removeLedger } from "../platform/linux/freezer/ledger-file.ts";
-import { findProcessIdentity, type ProcessIdentity } from "../platform/linux/process-identity.ts";
+import { findProcessIdentity, isSameProcessAlive, type ProcessIdentity } from "../platform/linux/process-identity.ts";
 import { type HeldTargets, openTargets, type RescueResult, rescueThaw } from "../platform/linux/rescue-thaw.ts";
 import { within } from "../platform/within.ts";
 import type { Log } from "./log.ts";
-import { isProcessOver } from "./process-over.ts";
 import type { WriteHold } from "./write-hold.ts";
 
 const marginMs = 1_000;
@@ -82,7 +81,7 @@ export function makeThirdHolder(given: {
 	async function rescueAll(why: string): Promise<boolean> {
 		log.warn("thawing what may still be frozen", { jobId, why });
 		const { freezer } = state;
-		if (freezer !== undefined && !isProcessOver(freezer)) endProcess(freezer);
+		if (freezer !== undefined && isSameProcessAlive(freezer)) endProcess(freezer);
 		const over = whenOver(freezer, giveUp.signal);
 		const began = performance.now();
 		const failed = new Map<string, string>();
@@ -96,7 +95,7 @@ export function makeThirdHolder(given: {
 		}, stuckAfterMs);
 		try {
 			for (;;) {
-				const gone = freezer === undefined || isProcessOver(freezer);
+				const gone = freezer === undefined || !isSameProcessAlive(freezer);
 				const folders = suspects();
 				const results = await rescueThaw(folders, {
 					until: over,
@@ -193,5 +192,5 @@ function endProcess({ pid }: ProcessIdentity): void {
 }
 
 async function whenOver(identity: ProcessIdentity | undefined, signal: AbortSignal): Promise<void> {
-	while (identity !== undefined && !isProcessOver(identity) && !signal.aborted) await sleep(10);
+	while (identity !== undefined && isSameProcessAlive(identity) && !signal.aborted) await sleep(10);
 }

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 
 /** A pid is used again by other processes; together with the start time it names one process of this boot for ever. */
 export type ProcessIdentity = {
@@ -19,16 +19,27 @@ export function findProcessIdentity(pid: number): ProcessIdentity | undefined {
 	return startTime === undefined ? undefined : { pid, startTime };
 }
 
-/** Whether the process is there; a zombie holds nothing frozen in flight any more, so it counts as ended. */
-export function isSameProcessAlive(identity: ProcessIdentity): boolean {
-	let text: string;
+/**
+ * Whether any thread of the process can still act. A main thread that was killed shows as a zombie while another one
+ * of its threads completes a FIFREEZE in the kernel, so every thread is looked at. A zombie through and through holds
+ * nothing in flight, so it counts as ended.
+ */
+export function isSameProcessAlive({ pid, startTime }: ProcessIdentity): boolean {
 	try {
-		text = readFileSync(`/proc/${identity.pid}/stat`, "latin1");
+		if (parseProcessStat(readFileSync(`/proc/${pid}/stat`, "latin1")).startTime !== startTime) return false;
+		return readdirSync(`/proc/${pid}/task`).some((thread) => isThreadAlive(pid, thread));
 	} catch {
 		return false;
 	}
-	const { state, startTime } = parseProcessStat(text);
-	return startTime === identity.startTime && state !== "Z" && state !== "X";
+}
+
+function isThreadAlive(pid: number, thread: string): boolean {
+	try {
+		const { state } = parseProcessStat(readFileSync(`/proc/${pid}/task/${thread}/stat`, "latin1"));
+		return state !== "Z" && state !== "X";
+	} catch {
+		return false;
+	}
 }
 
 /** The program's name stands in parentheses and may itself hold spaces and parentheses. */
