@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
+import { readdir } from "node:fs/promises";
 import type { HeldFolder } from "../../platform/linux/target-folders.ts";
-import { type ProbeAnswer, removeMarkers, writeMarkers } from "../../platform/linux/write-probe.ts";
+import { markerName, type ProbeAnswer, removeMarkers, writeMarkers } from "../../platform/linux/write-probe.ts";
 
 const removeLimitMs = 2_000;
 const removeStuckLimitMs = 500;
@@ -32,6 +33,7 @@ export async function placeMarkers(
 		await Promise.allSettled([
 			removeMarkers({ folders: foldersOf("ok"), jobId, limitMs: removeLimitMs }),
 			removeMarkers({ folders: foldersOf("stuck"), jobId, limitMs: removeStuckLimitMs }),
+			...foldersOf("ok").map((folder) => removeStale(folder, jobId)),
 		]);
 	}
 
@@ -52,4 +54,12 @@ export async function placeMarkers(
 			return removing;
 		},
 	};
+}
+
+/** A job that was killed leaves its marker behind: the next one takes it away. One job runs at a time on a machine. */
+async function removeStale(folder: string, ownJobId: string): Promise<void> {
+	const prefix = markerName("");
+	const names = (await readdir(folder)).filter((name) => name.startsWith(prefix));
+	const jobIds = names.map((name) => name.slice(prefix.length)).filter((jobId) => jobId !== ownJobId);
+	await Promise.all(jobIds.map((jobId) => removeMarkers({ folders: [folder], jobId, limitMs: removeLimitMs })));
 }

@@ -240,7 +240,11 @@ describe.skipIf(missing)(`VMSnapshotLinux as a process${missing ? `: ${missing}`
 			host.process.kill("SIGKILL");
 			expect(await host.exited).toBe("SIGKILL");
 			await untilWritable(one);
-			await rm(join(one.mountPoint, `.stillpoint-hold-${host.jobId}`));
+			expect(existsSync(join(one.mountPoint, `.stillpoint-hold-${host.jobId}`))).toBe(true);
+			const next = await start([one]);
+			await toFrozen(next);
+			expect(await takeSnapshot(next, [one])).toMatchObject({ achieved: "file-system" });
+			expect(existsSync(join(one.mountPoint, `.stillpoint-hold-${host.jobId}`)), "marker of a killed job").toBe(false);
 		});
 
 		test.each(["SIGTERM", "SIGINT"] as const)("when the extension gets %s while frozen", async (signal) => {
