@@ -17,6 +17,8 @@ import type { WriteHold } from "./write-hold.ts";
 const keptJobs = 5_000;
 const keptReports = 500;
 const reportsInMemory = 20;
+/** Jobs between two removals of old ones. */
+const trimEvery = 100;
 const retryMs = 5_000;
 
 type Known = { job: JournalJob; summary: JobSummary };
@@ -55,7 +57,7 @@ export function makeJobRecords(given: { journal: Journal; hold: WriteHold; log: 
 	const outbox = new Map<number, Report | undefined>();
 	const unwritten = new Map<string, { job: JournalJob & { report: Report }; sequence: number | undefined }>();
 	const listeners = new Set<() => void>();
-	const state = { nextSequence: 1, timer: undefined as NodeJS.Timeout | undefined };
+	const state = { ended: 0, nextSequence: 1, timer: undefined as NodeJS.Timeout | undefined };
 
 	journal.trim({ jobs: keptJobs, reports: keptReports });
 	for (const job of journal.readJobs(keptJobs).reverse()) remember(job);
@@ -68,6 +70,10 @@ export function makeJobRecords(given: { journal: Journal; hold: WriteHold; log: 
 	function remember(job: JournalJob): void {
 		const { report, ...rest } = job;
 		known.set(job.jobId, { job: rest, summary: summarize(job) });
+		for (const [jobId, oldest] of known) {
+			if (known.size <= keptJobs || oldest.job.phase === "running") break;
+			known.delete(jobId);
+		}
 		if (report === undefined) return;
 		reports.set(job.jobId, report);
 		for (const oldest of reports.keys()) {
@@ -84,6 +90,11 @@ export function makeJobRecords(given: { journal: Journal; hold: WriteHold; log: 
 		unwritten.set(job.jobId, { job: ended, sequence });
 		keepInRunFolder(ended);
 		writeDown();
+		state.ended += 1;
+		if (state.ended % trimEvery === 0)
+			void hold
+				.write(() => journal.trim({ jobs: keptJobs, reports: keptReports }))
+				.catch((error: unknown) => log.warn("old jobs could not be removed from the journal", { error }));
 		for (const listener of listeners) listener();
 	}
 

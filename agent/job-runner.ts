@@ -37,6 +37,8 @@ export function makeJobRunner(given: {
 }): JobRunner {
 	const { records, log } = given;
 	const waiting: Waiting[] = [];
+	/** Orders that are neither answered nor known yet. */
+	const underWay = new Map<string, { text: string; answer: Promise<OrderAnswer> }>();
 	const state = {
 		running: undefined as RunningJob | undefined,
 		/** Between the turn of an order and its start. */
@@ -60,12 +62,28 @@ export function makeJobRunner(given: {
 		}
 	}
 
+	/** An id that is under way is one order, however often it comes: every sender gets the answer of the first. */
 	async function accept(order: Order, asker: Asker): Promise<OrderAnswer> {
 		const { jobId } = order;
 		const repeated = findRepeated(order);
 		if (repeated !== undefined) return repeated;
-		if (waiting.some((one) => one.order.jobId === jobId))
-			throw new StillpointError("job-conflict", `an order with the id ${jobId} waits already`);
+		const same = underWay.get(jobId);
+		if (same !== undefined) {
+			if (same.text !== JSON.stringify(order))
+				throw new StillpointError("job-conflict", `a different order with the id ${jobId} waits already`);
+			const answer = await same.answer;
+			return answer.type === "accepted" ? { ...answer, repeated: true } : answer;
+		}
+		const answer = start(order, asker);
+		underWay.set(jobId, { text: JSON.stringify(order), answer });
+		try {
+			return await answer;
+		} finally {
+			underWay.delete(jobId);
+		}
+	}
+
+	async function start(order: Order, asker: Asker): Promise<OrderAnswer> {
 		if (state.stopping) throw new StillpointError("stopping", "the service is stopping");
 		if (state.running !== undefined || state.starting) await waitForTurn(order, asker);
 		state.starting = true;
@@ -73,7 +91,7 @@ export function makeJobRunner(given: {
 			const prepared = given.prepare(order);
 			await records.begin(order, asker.kind);
 			begin({ ...prepared, order, asker });
-			return { type: "accepted", jobId, repeated: false };
+			return { type: "accepted", jobId: order.jobId, repeated: false };
 		} finally {
 			state.starting = false;
 			if (state.running === undefined) next();

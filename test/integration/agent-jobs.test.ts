@@ -95,6 +95,27 @@ describe.skipIf(missing)(`one agent, many jobs${missing ? `: ${missing}` : ""}`,
 		expect(one.events).toEqual([]);
 	});
 
+	test("the same order sent three times at once runs once, by one connection or two", async () => {
+		const [one, other] = [await asker(), await asker()];
+		const answers = await Promise.all([one.order("good.twice"), one.order("good.twice"), other.order("good.twice")]);
+		expect(answers).toMatchObject([{ repeated: false }, { repeated: true }, { repeated: true }]);
+		expect(other.events).toEqual([]);
+		await one.cancel("good.twice");
+		await reportOf(one, "good.twice");
+	});
+
+	test("a different order under an id that waits is a conflict, and the waiting one stays", async () => {
+		const [one, other] = [await asker(), await asker()];
+		await one.order("good.holds-up");
+		const waiting = other.order("good.waits-too", { startWithinMs: 20_000 });
+		const different = () => one.order("good.waits-too", { holdLimitMs: 777, startWithinMs: 0 });
+		await poll(different).toMatchObject({ error: { code: "job-conflict" } });
+		await one.cancel("good.holds-up");
+		expect(await waiting).toMatchObject({ type: "accepted", repeated: false });
+		await other.cancel("good.waits-too");
+		await reportOf(other, "good.waits-too");
+	});
+
 	test("the same id with another order is a conflict", async () => {
 		const one = await asker();
 		const answer = await one.order("good.1", { holdLimitMs: 777 });
