@@ -9,6 +9,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { handlerStatusFileSchema } from "../../contracts/extension.ts";
 import type { OrderInput } from "../../contracts/order.ts";
 import type { Report } from "../../contracts/report.ts";
+import { thawFromLedgers } from "../../platform/linux/rescue-thaw.ts";
 import {
 	freeze,
 	type LoopFileSystem,
@@ -223,6 +224,32 @@ describe.skipIf(missing)(`VMSnapshotLinux as a process${missing ? `: ${missing}`
 			const report = await host.report();
 			expect(report.error?.code).toBe("hold-expired");
 			expect(await isWritable(one)).toBe(true);
+		});
+
+		test("when the freezer is stopped before it could freeze", async () => {
+			const host = await start([one], { holdLimitMs: 500 }, { quiet: false });
+			await host.event("prepared");
+			host.tell({ type: "freeze", jobId: host.jobId });
+			process.kill((await host.event("freezing")).freezerPid, "SIGSTOP");
+			host.tell({ type: "quiet", jobId: host.jobId });
+			expect((await host.report()).error?.code).toBe("freezer-died");
+			expect(host.events.some(({ type }) => type === "frozen")).toBe(false);
+			expect(await isWritable(one)).toBe(true);
+		});
+
+		test("when freezer and extension are killed at once, the ledger names what is frozen", async () => {
+			const host = await start([one]);
+			await toFrozen(host);
+			const freezer = await host.freezerPid();
+			process.kill(freezer, "SIGSTOP");
+			host.process.kill("SIGKILL");
+			process.kill(freezer, "SIGKILL");
+			await host.exited;
+			expect(await isWritable(one), "nobody is left who could thaw").toBe(false);
+			const results = await thawFromLedgers(host.runFolder);
+			expect(results).toMatchObject([{ jobId: host.jobId, mountPoint: one.mountPoint, result: "thawed" }]);
+			await untilWritable(one);
+			await rm(join(one.mountPoint, `.stillpoint-hold-${host.jobId}`), { force: true });
 		});
 
 		test("when the asker is silent until the hold limit", async () => {
