@@ -9,12 +9,15 @@ export type MarkerRequest =
 /** The answer for `paths[index]`, a line of JSON each, in the order of their ends. */
 export type MarkerAnswer = { readonly index: number; readonly errno?: string };
 
+/** No marker of ours is longer; what lies there under its name may be somebody else's. */
+const markerLimitBytes = 1024;
+
 /** The work of the process behind `write-probe.ts`: one request on `input`, until its end; an answer for each path. */
 export async function answerMarkerRequest(input: Readable, output: Writable): Promise<void> {
 	const request = JSON.parse(await text(input)) as MarkerRequest;
 	await Promise.all(
 		request.paths.map(async (path, index) => {
-			const errno = await (request.type === "write" ? writeDurably(path, request.content) : removeFile(path));
+			const errno = await (request.type === "write" ? writeDurably(path, request.content) : removeMarker(path));
 			const answer: MarkerAnswer = { index, ...(errno === undefined ? {} : { errno }) };
 			output.write(`${JSON.stringify(answer)}\n`);
 		}),
@@ -35,6 +38,22 @@ async function writeDurably(path: string, content: string): Promise<string | und
 		if (made) await removeFile(path);
 		return errnoOf(error);
 	}
+}
+
+/**
+ * Overwritten in place before it is unlinked: a copy that was still being made after the thaw then carries a marker
+ * that is none, also when the folder's block was copied before.
+ */
+async function removeMarker(path: string): Promise<string | undefined> {
+	try {
+		await using file = await open(path, constants.O_WRONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+		const { size } = await file.stat();
+		await file.write(Buffer.alloc(Math.min(size, markerLimitBytes), " "), 0, undefined, 0);
+		await file.datasync();
+	} catch {
+		// Best effort: on btrfs a full disk can't take the new block. What counts is that it goes.
+	}
+	return removeFile(path);
 }
 
 async function removeFile(path: string): Promise<string | undefined> {

@@ -8,7 +8,6 @@ import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Finding, Verification } from "../../contracts/verification.ts";
 import { verificationSchema } from "../../contracts/verification.ts";
-import { readThawMarks } from "../../controller/verify/thaw-marks.ts";
 import { verifyRecoveryPoint } from "../../controller/verify/verify-recovery-point.ts";
 import { startBusyWriter } from "../fixtures/busy-writer.ts";
 import type { HeldFileSystem, Hold } from "../fixtures/held-recovery-point.ts";
@@ -91,19 +90,6 @@ for (const { fsType, devices, tools } of kinds) {
 			const verification = await verify(folder);
 			expect(verification).toMatchObject({ looksLike: "crash", agrees: false });
 			expect(failed(verification)).toEqual(["same-instant"]);
-		});
-
-		test("marks on the disk tell a provider whether it was still frozen when its copy ended", async () => {
-			await using one = await busy({ fsType, devices });
-			const folder = await newFolder();
-			await hold([one], async (thawEarly) => {
-				await copyAll(one, folder);
-				expect(await readThawMarks(one.imagePath)).toBe(await readThawMarks(join(folder, "disk0.img")));
-				await thawEarly();
-				await sleep(100);
-				await execa("sync", ["--file-system", one.mountPoint]);
-				expect(await readThawMarks(one.imagePath)).not.toBe(await readThawMarks(join(folder, "disk0.img")));
-			});
 		});
 
 		test.each(["front to back", "back to front"])(
