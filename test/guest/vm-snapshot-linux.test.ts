@@ -497,7 +497,7 @@ describe.skipIf(missing)(`VMSnapshotLinux as a process${missing ? `: ${missing}`
 		test("whose pre fails: nothing is frozen, and post runs for what was started", async () => {
 			await configure({
 				first: pair("first", 1),
-				second: { ...pair("second", 2), pre: { command: [join(scripts, "exits-3.sh")] } },
+				second: { ...pair("second", 2), pre: { command: ["SCRIPTS/exits-3.sh"] } },
 			});
 			const host = await start([one], application, withScripts());
 			await host.event("prepared");
@@ -510,7 +510,7 @@ describe.skipIf(missing)(`VMSnapshotLinux as a process${missing ? `: ${missing}`
 
 		test("that may fail lower the level only", async () => {
 			await configure({
-				shop: { ...pair("shop", 1), onFailure: "continue", pre: { command: [join(scripts, "exits-3.sh")] } },
+				shop: { ...pair("shop", 1), onFailure: "continue", pre: { command: ["SCRIPTS/exits-3.sh"] } },
 			});
 			const host = await start([one], application, withScripts());
 			await toFrozen(host);
