@@ -83,6 +83,19 @@ describe.skipIf(missing)(`VMSnapshotLinux as a process${missing ? `: ${missing}`
 		expect(report.fileSystems.every((fs) => fs.result === "thawed")).toBe(true);
 	});
 
+	test("the thaw waits for nothing but the end of the snapshot", async () => {
+		const host = await start([one]);
+		await toFrozen(host);
+		host.tell({ type: "done", jobId: host.jobId, disks: outcomes([one]) });
+		await host.event("thawed");
+		expect(await isWritable(one)).toBe(true);
+		expect(
+			host.events.some(({ type }) => type === "report"),
+			"before it is described",
+		).toBe(false);
+		expect(await takeSnapshot(host, [one])).toMatchObject({ achieved: "file-system" });
+	});
+
 	test("the report lies on tmpfs and in the status file before the process ends", async () => {
 		const host = await start([one]);
 		await toFrozen(host);
