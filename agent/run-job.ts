@@ -9,18 +9,12 @@ import type { LocalCaller } from "../platform/local-channel.ts";
 import type { Asker } from "./asker.ts";
 import type { InstalledExtension } from "./extension-host/installed-extension.ts";
 import type { ExtensionProcess } from "./extension-host/run-snapshot.ts";
+import { makeJobWatchdog } from "./job-watchdog.ts";
 import type { Log } from "./log.ts";
 import { makeLostReport } from "./lost-report.ts";
 import { makePhaseTracker } from "./phase-tracker.ts";
 import { makeThirdHolder } from "./third-holder.ts";
 import type { WriteHold } from "./write-hold.ts";
-
-/** How long each phase may last before the extension process is ended, beyond what order and scripts may take. */
-const attachLimitMs = 15_000;
-const graceMs = 3_000;
-const afterThawLimitMs = 3_600_000;
-const orphanLimitMs = 120_000;
-const rescueOnStopLimitMs = 5_000;
 
 export type CancelCode = Extract<HoldCommand, { type: "cancel" }>["code"];
 
@@ -82,41 +76,28 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 		snapshotTold: false,
 		/** Events of the extension are handled one after the other. */
 		events: Promise.resolve(),
-		watchdog: undefined as NodeJS.Timeout | undefined,
 		endedBy: undefined as string | undefined,
-		reaped: false,
 	};
 
 	const phases = makePhaseTracker((phase) => {
 		ports.onPhase(jobId, phase);
 		asker.send({ type: "phase", jobId, phase });
-		watchPhase(phase);
+		watchdog.phase(phase);
+	});
+	const watchdog = makeJobWatchdog({
+		order,
+		stopLimitMs: ports.stopLimitMs,
+		end: (why) => endExtension(why),
+		giveUp: () => stopGaveUp.abort(),
 	});
 	const holder = makeThirdHolder({
 		jobId,
 		runDir: ports.runDir,
 		hold: ports.hold,
 		log,
-		onDeadline: () => watch(graceMs, "the hold's deadline"),
+		onDeadline: () => watchdog.holdExpired(),
 		onStuck: (fileSystems) => tellStuck(fileSystems),
 	});
-
-	function watch(limitMs: number, what: string): void {
-		// A stop has its own limit; a process that is reaped needs none, and a timer would keep the agent alive.
-		if (state.reaped || door.signal.reason?.code === "stopping") return;
-		clearTimeout(state.watchdog);
-		state.watchdog = setTimeout(() => endExtension(`${what} passed`), limitMs);
-	}
-
-	function watchPhase(phase: JobPhase): void {
-		const leftToFreezeMs = order.prepareLimitMs - (performance.now() - beganMs) + graceMs;
-		if (phase === "planning") watch(Math.min(attachLimitMs, leftToFreezeMs), "the time to attach");
-		else if (["preparing", "prepared", "scripts"].includes(phase)) watch(leftToFreezeMs, "prepareLimitMs");
-		else if (["thawing", "post", "undoing", "judging"].includes(phase)) watch(afterThawLimitMs, "the time to end");
-		else if (phase === "done" || phase === "failed") watch(graceMs, "the time to exit");
-		// In `freezing` and `frozen` the holder's deadline watches; `stuck` lasts as long as the kernel wants.
-		else if (door.signal.reason?.code !== "stopping") clearTimeout(state.watchdog);
-	}
 
 	function endExtension(why: string): void {
 		state.endedBy ??= why;
@@ -137,26 +118,12 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 	}
 
 	function cancel(code: CancelCode): void {
-		if (code === "stopping") stopWithin(ports.stopLimitMs);
+		if (code === "stopping") watchdog.stopping();
 		if (door.signal.aborted) return;
 		door.abort(new StillpointError(code, cancelTexts[code]));
 		log.warn("cancelling the job", { jobId, code, phase: phases.phase });
 		if (state.caller === undefined) endExtension(code);
 		else tell({ type: "cancel", jobId, code });
-	}
-
-	/** A stop ends the extension when its undo takes too long, and gives up on the kernel a little later. */
-	function stopWithin(limitMs: number): void {
-		clearTimeout(state.watchdog);
-		const giveUpLater = () => {
-			state.watchdog = setTimeout(() => stopGaveUp.abort(), rescueOnStopLimitMs);
-		};
-		if (state.reaped) giveUpLater();
-		else
-			state.watchdog = setTimeout(() => {
-				endExtension("the time to undo at a stop passed");
-				giveUpLater();
-			}, limitMs);
 	}
 
 	function checkToken(given: string): void {
@@ -210,7 +177,7 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 
 	async function run(): Promise<Report> {
 		await using undo = new AsyncDisposableStack();
-		undo.defer(() => clearTimeout(state.watchdog));
+		undo.use(watchdog);
 		const onAskerLost = () => {
 			if (!state.askerTold) cancel("asker-lost");
 		};
@@ -228,16 +195,13 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 			log.info("extension process started", { jobId, pid: started.pid });
 			undo.defer(() => started.endInput());
 			const end = await started.exited;
-			state.reaped = true;
+			watchdog.reaped();
 			await state.events;
 			failure = describeEnd(end);
 			log.info("the extension ended", { jobId, ...end });
 		} catch (error) {
 			failure = asStillpointError(error);
 		}
-		clearTimeout(state.watchdog);
-		if (door.signal.reason?.code === "stopping")
-			state.watchdog = setTimeout(() => stopGaveUp.abort(), rescueOnStopLimitMs);
 		const free = await holder.rescue("the extension ended", stopGaveUp.signal);
 		const report = state.report ?? ports.findStatusReport(extension, jobId) ?? makeReport(failure, free);
 		phases.force(report.error === undefined ? "done" : "failed");
@@ -287,10 +251,8 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 			checkToken(given);
 			if (state.caller !== undefined) throw new StillpointError("not-allowed", "the extension is attached already");
 			state.caller = caller;
-			watchPhase("preparing");
-			caller.closed.addEventListener("abort", () => watch(state.report ? graceMs : orphanLimitMs, "the undo's time"), {
-				once: true,
-			});
+			watchdog.phase("preparing");
+			caller.closed.addEventListener("abort", () => watchdog.orphaned(state.report !== undefined), { once: true });
 			if (door.signal.aborted) tell({ type: "cancel", jobId, code: door.signal.reason.code });
 		},
 		event(given, event) {
