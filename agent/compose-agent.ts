@@ -15,6 +15,7 @@ import { installExtensions } from "./extension-host/install-extension.ts";
 import type { InstalledExtension } from "./extension-host/installed-extension.ts";
 import { startSnapshotCommand } from "./extension-host/run-snapshot.ts";
 import { findStatusReport, statusPath, trimStatusFiles, writeStatusReport } from "./extension-host/status-file.ts";
+import { cappedHoldMs } from "./hold-cap.ts";
 import { takeInventory } from "./inventory.ts";
 import { type JobRecords, makeJobRecords } from "./job-records.ts";
 import { type JobRunner, makeJobRunner } from "./job-runner.ts";
@@ -66,7 +67,7 @@ export function composeAgent(base: AgentBase): Part[] {
 			makeRequest: (token) => ({
 				schemaVersion: 1,
 				order,
-				holdLimitMs: Math.min(order.holdLimitMs, config.holdLimitCapMs),
+				holdLimitMs: cappedHoldMs(order, config.holdLimitCapMs),
 				fileSystems: config.fileSystems,
 				tempDisks: config.tempDisks,
 				scriptsFolder: config.scriptsFolder,
