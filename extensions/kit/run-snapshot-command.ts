@@ -6,7 +6,7 @@ import type { HostLine } from "./host-line.ts";
 import { parseRequest } from "./parse-request.ts";
 import { attachToHost, type ConnectHost, type SnapshotHost } from "./snapshot-host.ts";
 
-export type { CommandInbox, CommandOf } from "./command-inbox.ts";
+export type { CommandOf } from "./command-inbox.ts";
 export type { SnapshotHost } from "./snapshot-host.ts";
 
 export type SnapshotCommand = {

@@ -67,8 +67,9 @@ async function probeWrites(
 	given: { record: JobRecord; calls: FreezeCalls; signal: AbortSignal; undo: AsyncDisposableStack },
 ): Promise<HoldMarkers> {
 	const { record, calls, signal, undo } = given;
-	const markers = await untilAborted(placeMarkers(held.folders, record.request.order.jobId, probeLimitMs), signal);
-	undo.defer(() => markers.remove());
+	const placing = placeMarkers(held.folders, record.request.order.jobId, probeLimitMs);
+	undo.defer(() => placing.then((placed) => placed.remove()));
+	const markers = await untilAborted(placing, signal);
 	for (const { target, fd } of held.folders) {
 		const answer = markers.answers.get(target.superblock);
 		if (answer?.result === "ok") record.markers.set(target.superblock, markers.nonce);

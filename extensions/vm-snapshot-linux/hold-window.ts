@@ -1,0 +1,80 @@
+import { StillpointError } from "../../contracts/errors.ts";
+import type { Level } from "../../contracts/level.ts";
+import type { CommandOf } from "../kit/run-snapshot-command.ts";
+import { deadlineSignal, untilAborted } from "./abort-reasons.ts";
+import { foreseeLevel } from "./consistency-verdict.ts";
+import { FrozenWindow } from "./frozen-window.ts";
+import { type Job, tellStuck, tellThawed, unlessDegraded } from "./job.ts";
+import type { PreparedFileSystems } from "./prepare-file-systems.ts";
+
+const quietLimitMs = 2_000;
+
+/** Freezes. Undefined: it could not, everything is thawed again, and the order accepts to go on without. */
+export async function makeWindow(job: Job, { held }: PreparedFileSystems): Promise<FrozenWindow | undefined> {
+	const { host, record, freezer, clock, undo } = job;
+	const { order, holdLimitMs } = host.request;
+	const { jobId } = order;
+	if (freezer === undefined) return undefined;
+	record.applications?.lost.throwIfAborted();
+	const frozenWindow = new FrozenWindow({
+		jobId,
+		freezer,
+		folders: held.folders,
+		calls: await job.calls,
+		answers: record.answers,
+		clock,
+		onStuck: (mountPoints) => tellStuck(job, mountPoints),
+	});
+	{
+		using quiet = deadlineSignal(quietLimitMs, () => {
+			return new StillpointError("deadline-passed", `the host was not quiet within ${quietLimitMs} ms`);
+		});
+		undo.defer(() => tellThawed(job));
+		await host.send({ type: "freezing", jobId, holdLimitMs, freezerPid: freezer.identity.pid });
+		await host.commands.wait(["quiet"], AbortSignal.any([host.ending, quiet.signal]));
+	}
+	undo.defer(() => frozenWindow.thaw());
+	return unlessDegraded(job, async () => {
+		record.freezingAtMs = clock.nowMs();
+		record.frozenAt = clock.utcNow();
+		try {
+			const freezing = frozenWindow.freeze({ holdLimitMs, freezeLimitMs: Math.max(50, Math.floor(holdLimitMs / 2)) });
+			await untilAborted(freezing, host.ending);
+			return frozenWindow;
+		} catch (error) {
+			await frozenWindow.thaw();
+			throw error;
+		}
+	});
+}
+
+/** Tells `frozen`, and waits until the asker has its snapshot, lets go, or the hold ends in another way. */
+export async function waitWhileHeld(
+	job: Job,
+	frozenWindow: FrozenWindow | undefined,
+): Promise<CommandOf<"done"> | CommandOf<"release">> {
+	const { host, record, phases, clock } = job;
+	const { order, holdLimitMs } = host.request;
+	const { jobId } = order;
+	const spentMs = record.freezingAtMs === undefined ? 0 : clock.nowMs() - record.freezingAtMs;
+	const leftMs = Math.max(0, holdLimitMs - spentMs);
+	using limit = deadlineSignal(
+		leftMs,
+		() => new StillpointError("hold-expired", `no snapshot within ${holdLimitMs} ms`),
+	);
+	const ends = [host.ending, frozenWindow?.ended ?? limit.signal];
+	if (record.applications !== undefined) ends.push(record.applications.lost);
+	const worth: Level = frozenWindow === undefined ? "crash" : foreseeLevel(record.evidence());
+	const fromMs = clock.nowMs();
+	record.window = { fromMs, untilMs: fromMs };
+	phases.advance("frozen");
+	try {
+		const told = host.send({ type: "frozen", jobId, leftMs, worth });
+		const waiting = host.commands.wait(["done", "release"], AbortSignal.any(ends));
+		const command = await Promise.race([waiting, told.then(() => waiting)]);
+		if (command.type === "done") record.outcomes = command.disks;
+		return command;
+	} finally {
+		record.window = { fromMs, untilMs: clock.nowMs() };
+	}
+}
