@@ -109,7 +109,7 @@ async function takeSnapshot(
 		);
 	}
 	say(renderReport(job.report).replaceAll(/^/gm, "  "));
-	const verification = await client.verifyRecoveryPoint(job.recoveryPointId);
+	const verification = await client.verifyRecoveryPoint(job.recoveryPointId, signal);
 	say(renderVerification(verification).replaceAll(/^/gm, "  "));
 	const { disks } = await client.readRecoveryPoint(job.recoveryPointId);
 	const kept = join(statePaths(controllerFolder(folders)).recoveryPoints, job.recoveryPointId);

@@ -13,12 +13,26 @@ for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
 	);
 }
 
+const help = `npm start -- [--json] [--keep]
+
+Takes one real snapshot of scratch file systems under load and proves its label. Needs Linux and root.
+
+  --json  print one JSON document, the last line on stdout; progress goes to stderr
+  --keep  leave everything running to explore, until Ctrl-C
+`;
+
 process.exitCode = await main();
 
 async function main(): Promise<number> {
 	let json = process.argv.includes("--json");
 	try {
-		const { values } = parseArgs({ options: { json: { type: "boolean" }, keep: { type: "boolean" } } });
+		const { values } = parseArgs({
+			options: { json: { type: "boolean" }, keep: { type: "boolean" }, help: { type: "boolean", short: "h" } },
+		});
+		if (values.help === true) {
+			process.stdout.write(help);
+			return 0;
+		}
 		json = values.json === true;
 		if (process.platform !== "linux") {
 			throw new StillpointError(

@@ -18,8 +18,6 @@ process.on("message", (message) => {
 process.on("disconnect", () => {
 	stopping = true;
 });
-// The demo decides when writers end, so that an interrupt at the terminal does not tear them away first.
-process.on("SIGINT", () => {});
 
 using writer = kind === "sqlite" ? openDatabase(path) : openFile(path);
 process.send?.({ type: "started" });

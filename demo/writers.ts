@@ -22,19 +22,25 @@ export type Writer = AsyncDisposable & {
 export async function startWriter(kind: WriterKind, path: string): Promise<Writer> {
 	const child = fork(join(import.meta.dirname, "writer.ts"), [kind, path], {
 		stdio: ["ignore", "ignore", "inherit", "ipc"],
+		// A process group of its own: the demo decides when writers end, not a signal to the whole terminal.
+		detached: true,
 	});
-	const messages: unknown[] = [];
-	child.on("message", (message) => messages.push(message));
-	await Promise.race([once(child, "message"), once(child, "exit")]);
-	if (child.exitCode !== null) throw new Error(`the writer on ${path} did not start`);
+	// From the start: an exit that was missed would be waited for without end.
+	const ended = new Promise<void>((resolve) => {
+		child.once("close", () => resolve());
+		child.once("error", () => resolve());
+	});
+	const messages: { type: string; acknowledgedAt?: number[] }[] = [];
+	child.on("message", (message) => messages.push(message as (typeof messages)[number]));
+	await Promise.race([once(child, "message"), ended]);
+	if (messages.length === 0) throw new Error(`the writer on ${path} did not start`);
 	let history: Promise<WriterHistory> | undefined;
 	const stop = () => {
 		history ??= (async () => {
-			const ended = once(child, "exit");
-			if (child.connected) child.send("stop");
+			if (child.connected) child.send("stop", () => {});
 			await ended;
-			const last = messages.at(-1) as { type: string; acknowledgedAt?: number[] };
-			if (last.type !== "stopped") throw new Error(`the writer on ${path} ended by itself`);
+			const last = messages.at(-1);
+			if (last?.type !== "stopped") throw new Error(`the writer on ${path} ended by itself`);
 			return { kind, path, acknowledgedAt: last.acknowledgedAt ?? [] };
 		})();
 		return history;

@@ -68,7 +68,7 @@ describe.skipIf(missing)(`npm start${missing ? `: ${missing}` : ""}`, () => {
 		["SIGTERM", 143],
 		["SIGKILL", null],
 	] as const)("ended by %s in the middle, it leaves nothing behind", async (signal, status) => {
-		const child = spawn(process.execPath, [entry], { stdio: ["ignore", "pipe", "ignore"] });
+		const child = spawn(process.execPath, [entry], { stdio: ["ignore", "pipe", "ignore"], detached: true });
 		const ended = new Promise<number | null>((resolve) => child.once("exit", resolve));
 		const began = await new Promise<boolean>((resolve) => {
 			child.stdout.on("data", (text: Buffer) => text.includes("Snapshot 1") && resolve(true));
@@ -77,7 +77,8 @@ describe.skipIf(missing)(`npm start${missing ? `: ${missing}` : ""}`, () => {
 		expect(began).toBe(true);
 		await sleep(1_900);
 		expect((await leftovers()).length).toBeGreaterThan(0);
-		child.kill(signal);
+		// A terminal and a service manager signal the whole process group, the writers with it.
+		process.kill(signal === "SIGKILL" ? (child.pid as number) : -(child.pid as number), signal);
 		expect(await ended).toBe(status);
 		expect(await nothingLeft(20_000)).toEqual([]);
 	});
