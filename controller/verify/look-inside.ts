@@ -10,6 +10,7 @@ import type { FileSystemInImages, Verdict } from "./found-file-system.ts";
 import { findingOf } from "./found-file-system.ts";
 import type { ImagePart } from "./image-tools.ts";
 import { firstLine, runTool } from "./image-tools.ts";
+import { readingOptions } from "./mount-options.ts";
 import type { PrivateMounts } from "./private-mounts.ts";
 import { judgeSameInstant, markerName } from "./same-instant-check.ts";
 import { copyToScratch } from "./scratch-copy.ts";
@@ -55,7 +56,11 @@ export async function lookInside(fileSystem: FileSystemInImages, options: LookIn
 	}
 	findings.push(findingOf(fileSystem, "structure", structure));
 	const mounted = readable
-		? await mounts.mount(readable, { fsType: mountType(fileSystem), options: readOptions(fileSystem), readOnly: true })
+		? await mounts.mount(readable, {
+				fsType: mountType(fileSystem),
+				options: readingOptions(fileSystem.fsType),
+				readOnly: true,
+			})
 		: { failure: structure.detail };
 	const walked =
 		"failure" in mounted
@@ -139,14 +144,6 @@ function inside(path: Buffer): string {
 
 function mountType({ fsType }: FileSystemInImages): string {
 	return fsType.startsWith("ext") ? "ext4" : fsType;
-}
-
-/** Nothing is replayed and nothing is written. btrfs: the top-level subvolume, from which all others are reached. */
-function readOptions({ fsType }: FileSystemInImages): string {
-	const common = "nodev,nosuid,noexec,noatime";
-	if (fsType === "xfs") return `${common},norecovery,nouuid`;
-	if (fsType === "btrfs") return `${common},rescue=nologreplay,subvolid=5`;
-	return `${common},noload`;
 }
 
 /** A coarse clock stamps inodes up to a tick late; what comes after the copy's end can't have been copied. */

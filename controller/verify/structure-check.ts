@@ -1,18 +1,19 @@
 import type { FileSystemInImages, Verdict } from "./found-file-system.ts";
 import type { ImagePart } from "./image-tools.ts";
 import { firstLine, runOnImages } from "./image-tools.ts";
+import { recoveringOptions } from "./mount-options.ts";
 import type { MountFailure, PrivateMounts } from "./private-mounts.ts";
 
-type Checker = { tool: string; args: readonly string[]; recover: string };
+type Checker = { tool: string; args: readonly string[] };
 
-/** What mends nothing, and the mount options with which a restored disk would first be mounted. */
-const ext: Checker = { tool: "e2fsck", args: ["-f", "-n"], recover: "noatime" };
+/** What mends nothing. */
+const ext: Checker = { tool: "e2fsck", args: ["-f", "-n"] };
 const checkers: Readonly<Record<string, Checker>> = {
 	ext2: ext,
 	ext3: ext,
 	ext4: ext,
-	xfs: { tool: "xfs_repair", args: ["-n"], recover: "nouuid,noatime" },
-	btrfs: { tool: "btrfs", args: ["check", "--readonly"], recover: "noatime" },
+	xfs: { tool: "xfs_repair", args: ["-n"] },
+	btrfs: { tool: "btrfs", args: ["check", "--readonly"] },
 };
 
 /**
@@ -28,7 +29,7 @@ export async function checkStructure(
 	const checker = checkers[fileSystem.fsType];
 	if (!checker) return { status: "unknown", detail: `no checker for ${fileSystem.fsType}` };
 	const evidence = [checker.tool, ...checker.args].join(" ");
-	const mounted = options.recover ? await recover(fileSystem, parts, checker, options.mounts) : undefined;
+	const mounted = options.recover ? await recover(fileSystem, parts, options.mounts) : undefined;
 	// The tools of btrfs find the other members of a copy by its fsid, which no other device has.
 	const result = await runOnImages(checker.tool, checker.args, parts, options.signal);
 	if (result.failure !== undefined) return { status: "unknown", detail: result.failure, evidence };
@@ -47,11 +48,9 @@ export async function checkStructure(
 async function recover(
 	{ fsType }: FileSystemInImages,
 	parts: readonly ImagePart[],
-	checker: Checker,
 	mounts: PrivateMounts,
 ): Promise<MountFailure | undefined> {
-	const options = `nodev,nosuid,noexec,${checker.recover}`;
-	const mounted = await mounts.mount(parts, { fsType, options, readOnly: false });
+	const mounted = await mounts.mount(parts, { fsType, options: recoveringOptions(fsType), readOnly: false });
 	await mounts.unmountAll();
 	return "failure" in mounted ? mounted : undefined;
 }
