@@ -1,4 +1,5 @@
-import { copyFile, mkdir, rm } from "node:fs/promises";
+import { constants } from "node:fs";
+import { mkdir, open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { siblingProgram } from "../../platform/linux/sibling-program.ts";
@@ -20,9 +21,9 @@ export async function checkDatabase(path: Buffer, scratchDir: string, signal: Ab
 	await mkdir(folder, { mode: 0o700 });
 	const copy = join(folder, "copy.db");
 	try {
-		await copyFile(path, copy);
-		for (const suffix of ["-wal", "-journal", "-shm"]) {
-			await copyFile(Buffer.concat([path, Buffer.from(suffix)]), copy + suffix).catch(unlessMissing);
+		for (const suffix of ["", "-wal", "-journal"]) {
+			const failure = await copyOut(Buffer.concat([path, Buffer.from(suffix)]), copy + suffix, signal);
+			if (failure !== undefined) return { ...failure, detail: `${suffix || "it"} can't be copied: ${failure.detail}` };
 		}
 		const program = siblingProgram(import.meta.url, {
 			source: "./database-check-program.ts",
@@ -30,10 +31,6 @@ export async function checkDatabase(path: Buffer, scratchDir: string, signal: Ab
 		});
 		const result = await runTool(process.execPath, ["--no-warnings", program, copy], signal);
 		return judgeAnswer(result.failure ?? result.output);
-	} catch (error) {
-		signal.throwIfAborted();
-		const { code, message } = error as NodeJS.ErrnoException;
-		return { status: code === "ENOSPC" ? "unknown" : "fail", detail: `it can't be copied: ${code ?? message}` };
 	} finally {
 		await rm(folder, { recursive: true, force: true });
 	}
@@ -59,6 +56,22 @@ export function judgeAnswer(output: string): Verdict {
 	return { status: "pass", detail: `${answer.tables} tables, its own checks find nothing`, evidence };
 }
 
-function unlessMissing(error: NodeJS.ErrnoException): void {
-	if (error.code !== "ENOENT") throw error;
+/**
+ * Sparse, and only what is a regular file: beside a database a guest may have put a pipe, or a link to a file of this
+ * host. By way of the descriptor, because names on Linux need not be UTF-8. What is not there is no failure.
+ */
+async function copyOut(from: Buffer, to: string, signal: AbortSignal): Promise<Verdict | undefined> {
+	try {
+		await using file = await open(from, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+		if (!(await file.stat()).isFile()) return { status: "fail", detail: "no regular file" };
+		const source = `/proc/${process.pid}/fd/${file.fd}`;
+		const copied = await runTool("cp", ["--sparse=always", "--reflink=auto", "--", source, to], signal);
+		if (copied.exitCode === 0) return undefined;
+		const detail = copied.failure ?? firstLine(copied.output);
+		return { status: /No space left|not installed/.test(detail) ? "unknown" : "fail", detail };
+	} catch (error) {
+		signal.throwIfAborted();
+		const { code, message } = error as NodeJS.ErrnoException;
+		return code === "ENOENT" ? undefined : { status: "fail", detail: code ?? message };
+	}
 }
