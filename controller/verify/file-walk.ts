@@ -50,6 +50,7 @@ export async function readWholeTree(root: string, options: WalkOptions): Promise
 	const rootPath = Buffer.from(root);
 	const shown = (path: Buffer) => path.subarray(rootPath.length).toString("utf8") || "/";
 	const pending: { path: Buffer; holdsMarker: boolean }[] = [{ path: rootPath, holdsMarker: true }];
+	const seen = new Set<string>();
 	for (let folder = pending.pop(); folder; folder = pending.pop()) {
 		options.signal.throwIfAborted();
 		const names = await readdir(folder.path, { encoding: "buffer" }).catch((error: unknown) => {
@@ -61,8 +62,10 @@ export async function readWholeTree(root: string, options: WalkOptions): Promise
 			try {
 				const status = await lstat(path, { bigint: true });
 				noteChange(result, options, status, shown(path));
-				if (status.isDirectory()) pending.push({ path, holdsMarker: status.ino === btrfsSubvolumeRootInode });
-				if (!status.isFile()) continue;
+				const again = (status.isDirectory() || status.nlink > 1n) && !isNew(seen, status);
+				if (status.isDirectory() && again) note(result, `${shown(path)}: a folder that is linked more than once`);
+				else if (status.isDirectory()) pending.push({ path, holdsMarker: status.ino === btrfsSubvolumeRootInode });
+				if (!status.isFile() || again) continue;
 				const head = await readToEnd(path, status, result, options.signal);
 				if (head.subarray(0, 16).equals(sqliteMagic)) result.databases.push(path);
 				if (folder.holdsMarker && name.toString() === options.markerName) result.markers.push(head.toString("utf8"));
@@ -76,6 +79,12 @@ export async function readWholeTree(root: string, options: WalkOptions): Promise
 		}
 	}
 	return result;
+}
+
+/** A hostile guest links folders and large files so often that a walk by names would not end. */
+function isNew(seen: Set<string>, { dev, ino }: BigIntStats): boolean {
+	const { size } = seen;
+	return seen.add(`${dev}:${ino}`).size > size;
 }
 
 async function readToEnd(path: Buffer, status: BigIntStats, result: WalkResult, signal: AbortSignal): Promise<Buffer> {
@@ -109,8 +118,10 @@ async function readToEnd(path: Buffer, status: BigIntStats, result: WalkResult, 
 }
 
 async function noteBackingFile(result: WalkResult, wanted: ReadonlySet<string>, path: Buffer): Promise<void> {
+	const text = path.toString("utf8");
 	// A path that is not UTF-8 can't be handed to the tools; such an image is then missed by `mapping`, not passed.
-	const { fileSystems } = await readImageIdentity(path.toString("utf8"));
+	if (!Buffer.from(text).equals(path)) return;
+	const { fileSystems } = await readImageIdentity(text);
 	for (const { fsType, uuid, offsetBytes } of fileSystems) {
 		if (offsetBytes === 0 && wanted.has(uuid)) result.backingFiles.push({ path, fsType, uuid });
 	}
