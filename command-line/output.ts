@@ -16,14 +16,24 @@ export function printResult<T extends object>(
 export function printError(context: CommandContext, json: boolean, thrown: unknown): number {
 	const error = worstError(thrown);
 	if (json) context.stdout(`${JSON.stringify({ schemaVersion: 1, error: error.toJSON() })}\n`);
-	else context.stderr(describeError(error));
+	const status = tellError(context, json, error);
 	if (error.code === "internal" && error.cause instanceof Error && !json)
 		context.stderr(`${error.cause.stack ?? ""}\n`);
-	return context.signalled() === "SIGINT" && error.code === "terminated" ? 130 : error.traits.exit;
+	return status;
 }
 
-function describeError(error: StillpointError): string {
-	return `stillpoint: ${error.code}: ${error.traits.summary}\n  ${error.message}\n  ${error.traits.remedy}\n`;
+/**
+ * For an error that already stands in a printed document: says it to people on stderr. Returns the exit status.
+ * What was cancelled because a signal came ends with the signal's status.
+ */
+export function tellError(context: CommandContext, json: boolean, error: StillpointError): number {
+	if (!json)
+		context.stderr(
+			`stillpoint: ${error.code}: ${error.traits.summary}\n  ${error.message}\n  ${error.traits.remedy}\n`,
+		);
+	const signal = context.signalled();
+	if (signal === undefined || (error.code !== "terminated" && error.code !== "cancelled")) return error.traits.exit;
+	return signal === "SIGINT" ? 130 : 143;
 }
 
 /** Columns padded to their widest cell; the last one is left as it is. */

@@ -31,7 +31,7 @@ export function renderReport(report: Report): string {
 			one.mountPoint,
 			one.fsType,
 			one.disks.join(","),
-			one.result,
+			one.result === "pending" ? "not frozen" : one.result,
 			humanMs(one.syncMs),
 			humanMs(one.freezeMs),
 			humanMs(one.heldMs),

@@ -29,8 +29,12 @@ export async function runCommandLine(words: readonly string[], context: CommandC
 	const program = new Command("stillpoint")
 		.description("Holds a machine's disks still for a snapshot, and says what the snapshot is worth.")
 		.version(version)
-		.showHelpAfterError("(see --help)")
-		.configureOutput({ writeOut: context.stdout, writeErr: context.stderr });
+		.configureOutput({
+			writeOut: context.stdout,
+			// The help that a lone group of commands prints; its errors are printed here like all others.
+			writeErr: context.stderr,
+			outputError: () => {},
+		});
 	addAgentCommands(program, context, act);
 	addSnapshotCommand(program, context, act);
 	addStatusCommand(program, context, act);
@@ -43,12 +47,14 @@ export async function runCommandLine(words: readonly string[], context: CommandC
 	} catch (error) {
 		if (!(error instanceof CommanderError)) return printError(context, words.includes("--json"), error);
 		if (error.exitCode === 0) return 0;
-		// The text stands on stderr already; programs also get their document.
-		const usage = new StillpointError("usage-invalid", error.message);
-		if (words.includes("--json")) printError(context, true, usage);
-		return usage.traits.exit;
+		return printError(context, words.includes("--json"), new StillpointError("usage-invalid", usageFault(error)));
 	}
 	return status;
+}
+
+function usageFault(error: CommanderError): string {
+	if (error.code === "commander.help") return "a command is missing";
+	return error.message.replace(/^error: /, "").replaceAll("\n", " ");
 }
 
 /** Commander would end the process itself: every command throws instead. */

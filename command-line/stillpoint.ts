@@ -6,8 +6,6 @@
  */
 process.env["UV_THREADPOOL_SIZE"] ??= "16";
 
-const { runCommandLine } = await import("./run-command-line.ts");
-
 const stopping = new AbortController();
 let signalled: "SIGINT" | "SIGTERM" | undefined;
 for (const name of ["SIGINT", "SIGTERM"] as const) {
@@ -20,6 +18,7 @@ for (const name of ["SIGINT", "SIGTERM"] as const) {
 process.stdout.on("error", () => {});
 process.stderr.on("error", () => {});
 
+const { runCommandLine } = await import("./run-command-line.ts");
 process.exitCode = await runCommandLine(process.argv.slice(2), {
 	environment: process.env,
 	stopping: stopping.signal,

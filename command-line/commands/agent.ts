@@ -2,6 +2,7 @@ import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { StillpointError } from "../../contracts/errors.ts";
 import type { CommandContext } from "../command-context.ts";
+import { connectLocalAgent, defaultRunFolder } from "../local-agent.ts";
 import { printResult } from "../output.ts";
 import type { Act } from "../run-command-line.ts";
 
@@ -37,12 +38,14 @@ export function addAgentCommands(program: Command, context: CommandContext, act:
 		.requiredOption("--controller <url>", "https URL of the controller")
 		.requiredOption("--token <token>", "made by: stillpoint controller token")
 		.option("--state-dir <folder>", "state folder of the agent", "/var/lib/stillpoint")
+		.option("--run-dir <folder>", "run folder of the agent: one that runs connects at once", defaultRunFolder)
 		.option("--json", "print one JSON document")
-		.action((options: { controller: string; token: string; stateDir: string; json?: boolean }) =>
+		.action((options: { controller: string; token: string; stateDir: string; runDir: string; json?: boolean }) =>
 			act(options, async () => {
 				requireRootOnLinux("enrolling");
 				const { enrol } = await import("../../agent/link/enrolment.ts");
 				const { readMachineIdentity } = await import("../../platform/linux/machine-identity.ts");
+				const replaced = (await findFormerEnrolment(options.stateDir))?.agentId;
 				const { agentId } = await enrol({
 					controllerUrl: options.controller,
 					token: options.token,
@@ -50,15 +53,39 @@ export function addAgentCommands(program: Command, context: CommandContext, act:
 					machine: await readMachineIdentity(),
 					signal: AbortSignal.any([context.stopping, AbortSignal.timeout(30_000)]),
 				});
+				const reloaded = await reloadLink(options.runDir, context.stopping);
 				printResult(
 					context,
 					options.json === true,
-					{ agentId },
-					() => `enrolled as ${agentId}; restart the agent to connect`,
+					{ agentId, ...(replaced === undefined ? {} : { replaced }), reloaded },
+					() =>
+						`enrolled as ${agentId}${replaced === undefined ? "" : `, instead of ${replaced}`}; ` +
+						(reloaded ? "the running agent connects now" : "start the agent to connect: stillpoint agent run"),
 				);
 				return undefined;
 			}),
 		);
+}
+
+/** What is about to be replaced. A file that cannot be read is replaced as well. */
+async function findFormerEnrolment(stateDir: string): Promise<{ agentId: string } | undefined> {
+	const { findEnrolment } = await import("../../agent/link/enrolment-file.ts");
+	try {
+		return findEnrolment(stateDir);
+	} catch {
+		return undefined;
+	}
+}
+
+/** Whether a running agent took the new enrolment; without one there is nothing to do. */
+async function reloadLink(runDir: string, signal: AbortSignal): Promise<boolean> {
+	try {
+		await using agent = await connectLocalAgent(runDir, signal);
+		await agent.call("link.reload", {}, { limitMs: 5_000 });
+		return true;
+	} catch {
+		return false;
+	}
 }
 
 /** Packages that lie beside a bundled program; a program run from source ships none. */

@@ -3,7 +3,8 @@ import type { AgentRecord, ControllerJob } from "../../contracts/controller-mess
 import { StillpointError } from "../../contracts/errors.ts";
 import { atLeast, levels } from "../../contracts/level.ts";
 import type { CommandContext } from "../command-context.ts";
-import { humanBytes, humanMs, printResult, table } from "../output.ts";
+import { humanBytes, humanMs, printResult, table, tellError } from "../output.ts";
+import { parseCount } from "../parse-count.ts";
 import { renderReport } from "../render-report.ts";
 import { renderVerification } from "../render-verification.ts";
 import type { Act } from "../run-command-line.ts";
@@ -26,14 +27,14 @@ export function addControllerCommands(program: Command, context: CommandContext,
 
 	common(controller.command("run").description("run the controller in the foreground"))
 		.option("--listen <host>", "address to listen on", "127.0.0.1")
-		.option("--port <port>", "port to listen on; 0 takes a free one", "7443")
-		.action((options: Common & { listen: string; port: string }) =>
+		.option("--port <port>", "port to listen on; 0 takes a free one", parseCount(0, 65_535), 7443)
+		.action((options: Common & { listen: string; port: number }) =>
 			act(options, async () => {
 				const { runController } = await import("../../controller/run-controller.ts");
 				await runController({
 					stateDir: options.stateDir,
 					listenHost: options.listen,
-					port: parsePort(options.port),
+					port: options.port,
 					stopping: context.stopping,
 					log: stderrLog(context),
 					onReady: (info) => printResult(context, options.json === true, info, () => `controller ready at ${info.url}`),
@@ -43,17 +44,19 @@ export function addControllerCommands(program: Command, context: CommandContext,
 		);
 
 	common(controller.command("token").description("make a one-time token that enrols one agent"))
-		.option("--valid-hours <hours>", "how long it may be used", "24")
-		.action((options: Common & { validHours: string }) =>
+		.option("--valid-hours <hours>", "how long it may be used", parseCount(1, 720), 24)
+		.action((options: Common & { validHours: number }) =>
 			act(options, async () => {
 				using api = await connect(options.stateDir);
-				const token = await api.createToken(Number(options.validHours) * 3_600_000);
+				const token = await api.createToken(options.validHours * 3_600_000);
 				printResult(context, options.json === true, token, () => token.token);
 				return undefined;
 			}),
 		);
 
-	const agents = common(controller.command("agents").description("list the enrolled agents")).action(
+	const agents = controller.command("agents").description("the enrolled agents and their disks");
+	// Options stand with each command below, not with the group: there they would be taken from the wrong place.
+	common(agents.command("list", { isDefault: true }).description("list the enrolled agents")).action(
 		(options: Common) =>
 			act(options, async () => {
 				using api = await connect(options.stateDir);
@@ -93,7 +96,7 @@ export function addControllerCommands(program: Command, context: CommandContext,
 		.addOption(new Option("--level <level>", "level asked for").choices(wanted).default("application"))
 		.addOption(new Option("--accept <level>", "lowest level accepted").choices(wanted).default("file-system"))
 		.option("--disk <name>", "only these disks (may be repeated); default: every mapped disk", many, [])
-		.option("--limit-ms <ms>", "hold limit", "10000")
+		.option("--limit-ms <ms>", "hold limit", parseCount(100, 900_000), 10_000)
 		.option("--job-id <id>", "id of the job; the same id is never run twice")
 		.action(
 			(
@@ -102,7 +105,7 @@ export function addControllerCommands(program: Command, context: CommandContext,
 					level: "application";
 					accept: "file-system";
 					disk: string[];
-					limitMs: string;
+					limitMs: number;
 					jobId?: string;
 				},
 			) =>
@@ -111,20 +114,21 @@ export function addControllerCommands(program: Command, context: CommandContext,
 					const ordered = await api.orderSnapshot(agentId, {
 						level: options.level,
 						acceptLevel: atLeast(options.accept, options.level) ? options.level : options.accept,
-						holdLimitMs: Number(options.limitMs),
+						holdLimitMs: options.limitMs,
 						...(options.disk.length > 0 ? { disks: { include: options.disk } } : {}),
 						...(options.jobId === undefined ? {} : { jobId: options.jobId }),
 					});
 					const cancel = () => void api.cancelJob(ordered.jobId).catch(() => {});
+					if (context.stopping.aborted) cancel();
 					context.stopping.addEventListener("abort", cancel, { once: true });
 					const job = await api.waitForJob(ordered.jobId, {
-						onChange: (job) =>
-							options.json ||
-							context.stderr(`${job.state}
-`),
+						onChange: (job) => {
+							if (!options.json) context.stderr(`${job.state}\n`);
+						},
 					});
 					printResult(context, options.json === true, job, renderJob);
-					if (job.error) throw new StillpointError(job.error.code, job.error.message);
+					if (job.error)
+						return tellError(context, options.json === true, new StillpointError(job.error.code, job.error.message));
 					return job.level === options.level ? 0 : 3;
 				}),
 		);
@@ -199,13 +203,6 @@ async function connect(stateDir: string) {
 	const { connectController } = await import("../../controller/client.ts");
 	const { readOperatorFiles } = await import("../../controller/operator-files.ts");
 	return connectController(await readOperatorFiles(stateDir));
-}
-
-function parsePort(text: string): number {
-	const port = Number(text);
-	if (!Number.isInteger(port) || port < 0 || port > 65_535)
-		throw new StillpointError("usage-invalid", `--port: ${text} is no port between 0 and 65535`);
-	return port;
 }
 
 function parseMapping(text: string): { name: string; image: string } {

@@ -1,15 +1,21 @@
 import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, Option } from "commander";
-import { asStillpointError, StillpointError } from "../../contracts/errors.ts";
-import { type HoldEvent, holdEventSchema } from "../../contracts/hold-protocol.ts";
-import { levels } from "../../contracts/level.ts";
+import { StillpointError } from "../../contracts/errors.ts";
+import { atLeast, levels } from "../../contracts/level.ts";
 import { type Order, orderSchema } from "../../contracts/order.ts";
-import { type Report, reportSchema } from "../../contracts/report.ts";
+import type { Report } from "../../contracts/report.ts";
 import type { CommandContext } from "../command-context.ts";
+import { type HeldCommand, prepareHeldCommand } from "../held-command.ts";
+import { Inbox } from "../inbox.ts";
 import { addLocalAgentOptions, connectLocalAgent } from "../local-agent.ts";
-import { printResult } from "../output.ts";
+import { printResult, tellError } from "../output.ts";
+import { parseCount } from "../parse-count.ts";
 import { renderReport } from "../render-report.ts";
 import type { Act } from "../run-command-line.ts";
+
+/** How long the agent may take, after it was told to cancel, until its report comes. */
+const cancelLimitMs = 30_000;
 
 type Options = {
 	runDir: string;
@@ -18,13 +24,11 @@ type Options = {
 	accept: Order["acceptLevel"];
 	disk: string[];
 	exclude: string[];
-	holdMs: string;
-	limitMs: string;
+	holdMs: number;
+	limitMs: number;
 	run?: string;
 	jobId?: string;
 };
-
-type Heard = { type: "event"; event: HoldEvent } | { type: "report"; report: Report };
 
 export function addSnapshotCommand(program: Command, context: CommandContext, act: Act): void {
 	const wanted = levels.slice(1);
@@ -37,8 +41,13 @@ export function addSnapshotCommand(program: Command, context: CommandContext, ac
 			.addOption(new Option("--accept <level>", "lowest level accepted").choices(wanted).default("file-system"))
 			.option("--disk <name>", "only these disks, by kernel name or serial:TEXT (may be repeated)", many, [])
 			.option("--exclude <name>", "all disks but these (may be repeated)", many, [])
-			.option("--hold-ms <ms>", "how long to hold when there is no --run", "100")
-			.option("--limit-ms <ms>", "hold limit: everything is thawed by then, whatever happens", "10000")
+			.option("--hold-ms <ms>", "how long to hold when there is no --run", parseCount(0, 900_000), 100)
+			.option(
+				"--limit-ms <ms>",
+				"hold limit: everything is thawed by then, whatever happens",
+				parseCount(100, 900_000),
+				10_000,
+			)
 			.option("--run <command>", "shell command that takes the snapshot while the disks are still; exit 0 means taken")
 			.option("--job-id <id>", "id of the job; the same id is never run twice"),
 	).action((options: Options) => act(options, () => snapshot(options, context)));
@@ -55,74 +64,110 @@ async function snapshot(options: Options, context: CommandContext): Promise<numb
 		onNotification: (_name, params) => inbox.put(params),
 		onClosed: () => inbox.close(new StillpointError("agent-unreachable", "the agent went away during the job")),
 	});
-	const progress = (text: string) => {
-		if (!options.json) context.stderr(`${text}\n`);
-	};
+	const progress = new Progress(options.json === true ? () => {} : context.stderr);
 	const answer = await agent.call("job.order", { order }, { limitMs: order.startWithinMs + 5_000 });
 	if (answer.type === "refused") throw new StillpointError(answer.error.code, answer.error.message);
 	if (answer.repeated && answer.report) return finish(answer.report, options, context);
-	context.stopping.addEventListener("abort", () => {
-		agent
-			.call("job.command", { command: { type: "cancel", jobId: order.jobId, code: "cancelled" } }, { limitMs: 5_000 })
-			.catch(() => {});
-	});
+	// A command that the job no longer takes is no fault: what became of the job comes as its report.
+	const tell = async (command: Parameters<typeof agent.call<"job.command">>[1]["command"]) =>
+		void (await agent.call("job.command", { command }, { limitMs: 5_000 }).catch(() => {}));
+	const cancel = () => {
+		void tell({ type: "cancel", jobId: order.jobId, code: "cancelled" });
+		const overdue = new StillpointError(
+			"terminated",
+			"the agent did not say what became of the job: see stillpoint status",
+		);
+		setTimeout(() => inbox.close(overdue), cancelLimitMs).unref();
+	};
+	if (context.stopping.aborted) cancel();
+	context.stopping.addEventListener("abort", cancel, { once: true });
+	await using command = options.run === undefined ? undefined : prepareHeldCommand(options.run);
 	for (;;) {
 		const one = await inbox.next();
-		if (one.type === "report") return finish(one.report, options, context);
+		if (one.type === "report") {
+			progress.release();
+			return finish(one.report, options, context);
+		}
 		const { event } = one;
 		switch (event.type) {
 			case "phase":
-				progress(event.phase);
+				progress.say(event.phase);
 				break;
 			case "prepared":
-				await agent.call("job.command", { command: { type: "freeze", jobId: order.jobId } }, { limitMs: 5_000 });
+				progress.hold();
+				await tell({ type: "freeze", jobId: order.jobId });
 				break;
 			case "frozen": {
-				const error = await takeSnapshot(options, event.leftMs, context);
-				const failure = error === undefined ? {} : { error: error.toJSON() };
-				await agent.call(
-					"job.command",
-					{ command: { type: "release", jobId: order.jobId, ...failure } },
-					{ limitMs: 5_000 },
-				);
+				const error = await takeSnapshot(command, options.holdMs, event.leftMs, context.stopping);
+				if (context.stopping.aborted) break;
+				await tell({ type: "release", jobId: order.jobId, ...(error ? { error: error.toJSON() } : {}) });
 				break;
 			}
 			case "stuck":
 				context.stderr(`stuck: ${event.fileSystems.join(", ")}: ${event.error.message}\n`);
 				break;
 			case "thawed":
+				progress.release();
 				break;
 		}
 	}
 }
 
 async function takeSnapshot(
-	options: Options,
+	command: HeldCommand | undefined,
+	holdMs: number,
 	leftMs: number,
-	context: CommandContext,
+	stopping: AbortSignal,
 ): Promise<StillpointError | undefined> {
-	const limit = AbortSignal.any([context.stopping, AbortSignal.timeout(Math.max(1, leftMs - 250))]);
-	if (options.run === undefined) {
-		const { setTimeout: wait } = await import("node:timers/promises");
-		await wait(Math.min(Number(options.holdMs), leftMs), undefined, { signal: limit }).catch(() => {});
-		return undefined;
-	}
-	const { execa } = await import("execa");
-	const result = await execa(options.run, {
-		shell: true,
-		reject: false,
-		cancelSignal: limit,
-		killDescendants: true,
-		forceKillAfterDelay: 500,
-		stdio: ["ignore", "ignore", "inherit"],
-	});
-	if (result.exitCode === 0) return undefined;
-	return new StillpointError("snapshot-failed", `the command of --run: ${result.shortMessage ?? "failed"}`);
+	// The command is ended a little before the agent thaws by itself, so that it can still be told why.
+	const limitMs = Math.max(1, Math.floor(leftMs - Math.min(250, leftMs / 4)));
+	const limit = AbortSignal.any([stopping, AbortSignal.timeout(limitMs)]);
+	if (command !== undefined) return command.run(limit);
+	await sleep(holdMs, undefined, { signal: limit }).catch(() => {});
+	return undefined;
 }
+
+/** Progress for people. Nothing is written while file systems are frozen: stderr may be a file on one of them. */
+class Progress {
+	readonly #write: (text: string) => void;
+	#waiting: string[] | undefined;
+
+	constructor(write: (text: string) => void) {
+		this.#write = write;
+	}
+
+	say(line: string): void {
+		if (this.#waiting) this.#waiting.push(line);
+		else this.#write(`${line}\n`);
+	}
+
+	hold(): void {
+		this.#waiting ??= [];
+	}
+
+	release(): void {
+		const waiting = this.#waiting ?? [];
+		this.#waiting = undefined;
+		for (const line of waiting) this.say(line);
+	}
+}
+
+const optionOf: Readonly<Record<string, string>> = {
+	jobId: "--job-id",
+	level: "--level",
+	acceptLevel: "--accept",
+	disks: "--disk, --exclude",
+	holdLimitMs: "--limit-ms",
+};
 
 function parseOrder(options: Options): Order {
 	if (options.disk.length > 0 && options.exclude.length > 0)
 		throw new StillpointError("usage-invalid", "--disk and --exclude cannot be used together");
+	if (options.run === undefined && options.holdMs > options.limitMs)
+		throw new StillpointError(
+			"usage-invalid",
+			`--hold-ms ${options.holdMs} is longer than --limit-ms ${options.limitMs}`,
+		);
 	const disks =
 		options.disk.length > 0
 			? { include: options.disk }
@@ -132,51 +177,20 @@ function parseOrder(options: Options): Order {
 	const parsed = orderSchema.safeParse({
 		jobId: options.jobId ?? randomUUID(),
 		level: options.level,
-		acceptLevel: options.level === "crash" ? "crash" : options.accept,
+		acceptLevel: atLeast(options.accept, options.level) ? options.level : options.accept,
 		disks,
-		holdLimitMs: Number(options.limitMs),
+		holdLimitMs: options.limitMs,
 		snapshot: "unknown",
 	});
 	if (parsed.success) return parsed.data;
 	const issue = parsed.error.issues[0];
-	throw new StillpointError("usage-invalid", `${issue?.path.join(".") ?? ""}: ${issue?.message ?? "invalid"}`);
+	const option = optionOf[String(issue?.path[0])] ?? "order";
+	throw new StillpointError("usage-invalid", `${option}: ${issue?.message ?? "invalid"}`);
 }
 
 function finish(report: Report, options: Options, context: CommandContext): number {
 	printResult(context, options.json === true, report, renderReport);
-	if (report.error) return asStillpointError(new StillpointError(report.error.code, report.error.message)).traits.exit;
-	const reached = report.achieved ?? report.held;
-	return reached === report.requested ? 0 : 3;
-}
-
-/** What the agent pushed, in order, for one reader. */
-class Inbox {
-	readonly #waiting: Heard[] = [];
-	#closed: StillpointError | undefined;
-	#wake: () => void = () => {};
-
-	put(params: unknown): void {
-		const event = holdEventSchema.safeParse(params);
-		const heard: Heard = event.success
-			? { type: "event", event: event.data }
-			: { type: "report", report: reportSchema.parse((params as { report: unknown }).report) };
-		this.#waiting.push(heard);
-		this.#wake();
-	}
-
-	close(error: StillpointError): void {
-		this.#closed ??= error;
-		this.#wake();
-	}
-
-	async next(): Promise<Heard> {
-		for (;;) {
-			const one = this.#waiting.shift();
-			if (one) return one;
-			if (this.#closed) throw this.#closed;
-			await new Promise<void>((resolve) => {
-				this.#wake = resolve;
-			});
-		}
-	}
+	if (report.error)
+		return tellError(context, options.json === true, new StillpointError(report.error.code, report.error.message));
+	return (report.achieved ?? report.held) === report.requested ? 0 : 3;
 }

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import type { Command } from "commander";
 import { StillpointError } from "../../contracts/errors.ts";
 import { thawFromLedgers } from "../../platform/linux/rescue-thaw.ts";
@@ -20,11 +21,14 @@ export function addThawCommand(program: Command, context: CommandContext, act: A
 			act(options, async () => {
 				if (process.platform !== "linux") throw new StillpointError("platform-unsupported", "thaw works on Linux");
 				if (process.getuid?.() !== 0) throw new StillpointError("root-required", "thawing needs CAP_SYS_ADMIN");
+				// A mistyped folder must not be answered with an all-clear.
+				if (options.runDir !== defaultRunFolder && !existsSync(options.runDir))
+					throw new StillpointError("not-found", `--run-dir: there is no folder ${options.runDir}`);
 				const fileSystems = await thawFromLedgers(options.runDir);
 				printResult(context, options.json === true, { fileSystems }, () =>
 					fileSystems.length === 0
 						? "nothing of ours is frozen"
-						: table(fileSystems.map((one) => [one.mountPoint, one.result])),
+						: table(fileSystems.map((one) => [one.mountPoint, one.result, one.detail ?? ""])),
 				);
 				return fileSystems.some((one) => one.result === "thaw-failed") ? 9 : 0;
 			}),
