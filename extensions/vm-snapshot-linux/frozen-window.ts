@@ -1,8 +1,9 @@
-import { readFileSync } from "node:fs";
 import { StillpointError } from "../../contracts/errors.ts";
-import { ledgerSchema, mayBeOurs } from "../../contracts/freezer-protocol.ts";
+import { mayBeOurs } from "../../contracts/freezer-protocol.ts";
 import type { FreezeCalls } from "../../platform/linux/freeze-calls.ts";
 import type { Freezer, FrozenEvent } from "../../platform/linux/freezer/freezer-client.ts";
+import { removeLedger } from "../../platform/linux/freezer/ledger-file.ts";
+import { findSuspects } from "../../platform/linux/ledger-suspects.ts";
 import { type RescueResult, rescueThaw } from "../../platform/linux/rescue-thaw.ts";
 import type { HeldFolder } from "../../platform/linux/target-folders.ts";
 import type { Clock } from "./clock.ts";
@@ -95,7 +96,7 @@ export class FrozenWindow {
 
 	/** Until the freezer is reaped, and once more after that with what its ledger says then. */
 	async #rescue(): Promise<void> {
-		const { freezer } = this.#options;
+		const { freezer, jobId } = this.#options;
 		freezer.kill("SIGKILL");
 		const waiting = new Map(this.#suspects().map(({ target }) => [target.superblock, target.mountPoint]));
 		const stuck = setInterval(() => {
@@ -106,7 +107,11 @@ export class FrozenWindow {
 			await freezer.exited;
 			const last = await this.#rescueRound(Promise.resolve(), waiting);
 			const failed = last.filter(({ result }) => result === "thaw-failed");
-			if (failed.length === 0) return;
+			if (failed.length === 0) {
+				// A later thaw by the ledger could meet somebody else's freeze.
+				removeLedger(freezer.ledgerPath(jobId));
+				return;
+			}
 			const mountPoints = failed.map(({ mountPoint }) => mountPoint);
 			this.#options.onStuck(mountPoints);
 			const why = failed.map(({ mountPoint, errno }) => `${mountPoint} (${errno ?? "?"})`).join(", ");
@@ -138,25 +143,12 @@ export class FrozenWindow {
 	}
 
 	/** What may be frozen by us: by the ledger, and never what answered that somebody else holds it. */
-	#suspects(): HeldFolder[] {
-		const { folders, answers } = this.#options;
-		const ours = this.#readLedger();
-		return folders.filter(({ target }) => {
+	#suspects(): readonly HeldFolder[] {
+		const { folders, answers, freezer, jobId } = this.#options;
+		return findSuspects(freezer.ledgerPath(jobId), folders).filter(({ target }) => {
 			const freeze = answers.freezes.get(target.superblock)?.result;
-			if (freeze !== undefined && freeze !== "frozen") return false;
-			return ours === undefined || ours.has(target.superblock);
+			return freeze === undefined || freeze === "frozen";
 		});
-	}
-
-	/** On tmpfs, so reading it never waits for a disk. An unreadable ledger makes all of them suspects; none is none. */
-	#readLedger(): ReadonlySet<string> | undefined {
-		const { freezer, jobId } = this.#options;
-		try {
-			const { fileSystems } = ledgerSchema.parse(JSON.parse(readFileSync(freezer.ledgerPath(jobId), "utf8")));
-			return new Set(fileSystems.filter(({ state }) => mayBeOurs(state)).map(({ superblock }) => superblock));
-		} catch (error) {
-			return (error as NodeJS.ErrnoException).code === "ENOENT" ? new Set() : undefined;
-		}
 	}
 
 	#end(code: "hold-expired" | "freezer-died", what: string): void {

@@ -220,6 +220,16 @@ describe.skipIf(missing)(`VMSnapshotLinux as a process${missing ? `: ${missing}`
 			expect(await isWritable(one)).toBe(true);
 		});
 
+		test("and what was thawed for a dead freezer is not thawed once more when somebody else has frozen it", async () => {
+			const host = await start([one]);
+			await toFrozen(host);
+			process.kill(await host.freezerPid(), "SIGKILL");
+			await host.exited;
+			await freeze(one.mountPoint);
+			expect(await thawFromLedgers(host.runFolder)).toEqual([]);
+			expect(await thaw(one.mountPoint)).toBe(true);
+		});
+
 		test("when the freezer is stopped and the asker is done", async () => {
 			const host = await start([one], { acceptLevel: "crash" });
 			await toFrozen(host);
