@@ -2,13 +2,13 @@
  * The agent as the third holder of a hold, beside the freezer and the extension: it has the directories open from
  * before the first freeze, and a deadline a little after theirs, at which it thaws by itself what may be ours.
  */
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StillpointError } from "../contracts/errors.ts";
-import { type FreezeTarget, type Ledger, ledgerSchema, mayBeOurs } from "../contracts/freezer-protocol.ts";
+import type { FreezeTarget } from "../contracts/freezer-protocol.ts";
 import { type FreezeCalls, loadFreezeCalls } from "../platform/linux/freeze-calls.ts";
 import { removeLedger } from "../platform/linux/freezer/ledger-file.ts";
+import { findSuspects } from "../platform/linux/ledger-suspects.ts";
 import { findProcessIdentity, isSameProcessAlive, type ProcessIdentity } from "../platform/linux/process-identity.ts";
 import { type HeldTargets, openTargets, type RescueResult, rescueThaw } from "../platform/linux/rescue-thaw.ts";
 import { within } from "../platform/within.ts";
@@ -120,14 +120,9 @@ export function makeThirdHolder(given: {
 		return true;
 	}
 
-	/** By the ledger: what somebody else froze is never thawed. An unreadable ledger makes all of them suspects. */
+	/** By the ledger: what somebody else froze is never thawed. */
 	function suspects() {
-		const folders = state.held?.folders ?? [];
-		const ledger = readLedger(ledgerPath);
-		if (ledger === "absent") return [];
-		if (ledger === "unreadable") return folders;
-		const ours = new Set(ledger.fileSystems.filter((one) => mayBeOurs(one.state)).map((one) => one.superblock));
-		return folders.filter(({ target }) => ours.has(target.superblock));
+		return findSuspects(ledgerPath, state.held?.folders ?? []);
 	}
 
 	return {
@@ -167,20 +162,6 @@ export function makeThirdHolder(given: {
 		},
 		rescue: startRescue,
 	};
-}
-
-function readLedger(path: string): Ledger | "absent" | "unreadable" {
-	let text: string;
-	try {
-		text = readFileSync(path, "utf8");
-	} catch (error) {
-		return (error as NodeJS.ErrnoException).code === "ENOENT" ? "absent" : "unreadable";
-	}
-	try {
-		return ledgerSchema.parse(JSON.parse(text));
-	} catch {
-		return "unreadable";
-	}
 }
 
 function endProcess({ pid }: ProcessIdentity): void {

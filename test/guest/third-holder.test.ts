@@ -126,6 +126,24 @@ describe.skipIf(missing)(`the agent as the third holder${missing ? `: ${missing}
 		expect(await thaw(fileSystem.mountPoint)).toBe(false);
 	});
 
+	test("a run folder that vanished makes every target a suspect; a ledger that the freezer removed makes none", async () => {
+		for (const [removed, frozen] of [
+			["freezes", false],
+			["freezes/j.json", true],
+		] as const) {
+			const { holder } = makeHolder([]);
+			const { pid } = freezerProcess();
+			mkdirSync(join(runDir, "freezes"), { recursive: true });
+			await writeLedgerOf("frozen", pid);
+			await holder.open([target]);
+			await holder.freezing({ holdLimitMs: 30_000, freezerPid: pid });
+			await freeze(fileSystem.mountPoint);
+			rmSync(join(runDir, removed), { recursive: true });
+			expect(await holder.rescue("a test", new AbortController().signal)).toBe(true);
+			expect(await thaw(fileSystem.mountPoint)).toBe(frozen);
+		}
+	});
+
 	test("told that all is thawed, it does not touch a later freeze of another", async () => {
 		const { holder, hold } = makeHolder([]);
 		const { pid } = freezerProcess();
