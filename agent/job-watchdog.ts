@@ -4,6 +4,8 @@ import type { Order } from "../contracts/order.ts";
 /** How long each phase may last before the extension process is ended, beyond what order and scripts may take. */
 const attachLimitMs = 15_000;
 const graceMs = 3_000;
+/** Beside the hold itself: for the agent to become quiet, and for the hold's own deadline to be heard of. */
+const aroundHoldLimitMs = 12_000;
 const afterThawLimitMs = 3_600_000;
 const orphanLimitMs = 120_000;
 const rescueOnStopLimitMs = 5_000;
@@ -50,7 +52,10 @@ export function makeJobWatchdog(given: {
 			else if (["preparing", "prepared", "scripts"].includes(phase)) watch(leftToFreezeMs, "prepareLimitMs");
 			else if (["thawing", "post", "undoing", "judging"].includes(phase)) watch(afterThawLimitMs, "the time to end");
 			else if (phase === "done" || phase === "failed") watch(graceMs, "the time to exit");
-			// In `freezing` and `frozen` the hold's deadline watches; `stuck` lasts as long as the kernel wants.
+			// Where something is frozen the hold's own deadline comes first. At level crash there is no other than this.
+			else if (phase === "freezing" || phase === "frozen")
+				watch(given.order.holdLimitMs + aroundHoldLimitMs, "the time to freeze and hold");
+			// `stuck` lasts as long as the kernel wants.
 			else if (!state.stopping) clearTimeout(state.timer);
 		},
 		holdExpired: () => watch(graceMs, "the hold's deadline"),
