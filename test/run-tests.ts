@@ -20,12 +20,11 @@ const everything = [
 	"mkfs.ext4",
 	"mkfs.xfs",
 	"mkfs.btrfs",
-	"mkfs.vfat",
 	"fsfreeze",
 	"losetup",
 	"strace",
 	"unshare",
-	"ip",
+	"faketime",
 	"root",
 ];
 const say = (line: string) => void process.stdout.write(`${line}\n`);

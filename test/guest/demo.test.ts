@@ -4,11 +4,14 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
-import { describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { requireTools } from "../fixtures/loop-file-system.ts";
 
 const missing = requireTools("root", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs");
 const entry = join(import.meta.dirname, "../../demo/start.ts");
+
+/** Scratch folders of runs that are not ours. */
+const others: string[] = [];
 
 /** What a run of the demo could leave: folders, mounts, loop devices and processes that carry its name. */
 async function leftovers(): Promise<string[]> {
@@ -28,7 +31,9 @@ async function leftovers(): Promise<string[]> {
 		if (words.includes("/stillpoint-start-") && !words.includes("stillpoint-test-guard"))
 			processes.push(words.replaceAll("\0", " "));
 	}
-	return [...folders.flat(), ...mounts, ...loops, ...processes];
+	return [...folders.flat(), ...mounts, ...loops, ...processes].filter(
+		(one) => !others.some((name) => one.includes(name)),
+	);
 }
 
 async function nothingLeft(limitMs: number): Promise<string[]> {
@@ -39,6 +44,11 @@ async function nothingLeft(limitMs: number): Promise<string[]> {
 		await sleep(250);
 	}
 }
+
+beforeAll(async () => {
+	const found = (await leftovers()).flatMap((one) => /stillpoint-start-\w{6}/.exec(one)?.[0] ?? []);
+	others.push(...new Set(found));
+});
 
 describe.skipIf(missing)(`npm start${missing ? `: ${missing}` : ""}`, () => {
 	test("labels and truth agree, and nothing is left behind", async () => {
