@@ -145,16 +145,19 @@ export function makeJobRunner(given: {
 		});
 		const job = startJob(start);
 		state.running = job;
-		state.settled = job.report.then((report) => {
-			records.end(jobId, report);
-			start.asker.send({ type: "report", report });
-			given.onEnded(report, start.extension);
-			const { achieved, held, error } = report;
-			log.info("job ended", { jobId, requested: report.requested, achieved, held, error: error?.code });
-			state.running = undefined;
-			if (!state.stopping) next();
-		});
-		state.settled.catch((error: unknown) => log.error("a job could not be closed", { jobId, error }));
+		state.settled = job.report
+			.then((report) => {
+				records.end(jobId, report);
+				start.asker.send({ type: "report", report });
+				const { achieved, held, error } = report;
+				log.info("job ended", { jobId, requested: report.requested, achieved, held, error: error?.code });
+				given.onEnded(report, start.extension);
+			})
+			.catch((error: unknown) => log.error("a job could not be closed", { jobId, error }))
+			.finally(() => {
+				state.running = undefined;
+				if (!state.stopping) next();
+			});
 	}
 
 	function require(jobId: string): RunningJob {

@@ -126,6 +126,15 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 		else tell({ type: "cancel", jobId, code });
 	}
 
+	/** A note that can't be taken must not hold up the thaw. */
+	function noteSnapshot(): void {
+		try {
+			ports.onSnapshotTold(jobId);
+		} catch (error) {
+			log.warn("that a snapshot was taken could not be noted in the run folder", { jobId, error });
+		}
+	}
+
 	function checkToken(given: string): void {
 		const known = Buffer.from(token);
 		const other = Buffer.from(given);
@@ -271,7 +280,7 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 			if (phases.phase === "frozen" && (command.type === "done" || command.type === "release")) {
 				state.askerTold = true;
 				const told = command.type === "done" && command.disks.some(({ ok }) => ok);
-				if (told && !state.snapshotTold) ports.onSnapshotTold(jobId);
+				if (told && !state.snapshotTold) noteSnapshot();
 				state.snapshotTold ||= told;
 			}
 			if (!tell(command)) throw new StillpointError("extension-failed", "the extension of the job is not attached");

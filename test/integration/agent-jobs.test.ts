@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
@@ -86,6 +86,23 @@ describe.skipIf(missing)(`one agent, many jobs${missing ? `: ${missing}` : ""}`,
 		await reportOf(one, "good.log");
 		await poll(() => folders.readLog()).toMatch(/cancelling the job jobId=good\.log/);
 		expect(windowLog()).not.toMatch(/agent starts/);
+	});
+
+	test("a run folder that takes no note of the snapshot holds up neither the thaw nor the next job", async () => {
+		const one = await asker();
+		const notes = join(folders.flags.runDir, "snapshots");
+		rmSync(notes, { recursive: true, force: true });
+		writeFileSync(notes, "in the way");
+		for (const jobId of ["good.no-note-1", "good.no-note-2"]) {
+			expect(await one.order(jobId, { startWithinMs: 0 })).toMatchObject({ type: "accepted" });
+			await one.until("prepared", jobId);
+			await one.tell(jobId, "freeze");
+			await one.until("frozen", jobId);
+			await one.done(jobId);
+			expect((await reportOf(one, jobId)).achieved).toBe("file-system");
+			await poll(async () => (await one.client.call("agent.status", {})).job).toBeUndefined();
+		}
+		rmSync(notes);
 	});
 
 	test("the same id with the same order gets the recorded answer and runs nothing", async () => {
