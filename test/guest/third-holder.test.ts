@@ -144,6 +144,18 @@ describe.skipIf(missing)(`the agent as the third holder${missing ? `: ${missing}
 		}
 	});
 
+	test("a ledger that can't be removed keeps no write back", async () => {
+		const { holder, hold } = makeHolder([]);
+		const { pid } = freezerProcess();
+		await holder.open([target]);
+		await holder.freezing({ holdLimitMs: 30_000, freezerPid: pid });
+		await freeze(fileSystem.mountPoint);
+		rmSync(join(runDir, "freezes"), { recursive: true });
+		writeFileSync(join(runDir, "freezes"), "in the way");
+		expect(await holder.rescue("a test", new AbortController().signal)).toBe(true);
+		expect(hold.held).toBe(false);
+	});
+
 	test("told that all is thawed, it does not touch a later freeze of another", async () => {
 		const { holder, hold } = makeHolder([]);
 		const { pid } = freezerProcess();

@@ -11,7 +11,13 @@ export function writeLedger(path: string, ledger: Ledger): void {
 	renameSync(draft, path);
 }
 
+/** Never throws: what it stands for is thawed, and a ledger that stays is looked at by the next start. */
 export function removeLedger(path: string): void {
-	rmSync(path, { force: true });
-	rmSync(`${path}.draft`, { force: true });
+	for (const one of [path, `${path}.draft`]) {
+		try {
+			rmSync(one, { force: true });
+		} catch {
+			// The run folder is read-only, or no folder any more.
+		}
+	}
 }
