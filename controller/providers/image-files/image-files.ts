@@ -7,7 +7,7 @@ import { syncPath } from "../../state-folder.ts";
 import type { DiskOutcome, PreparedSnapshot, PrepareRequest, SnapshotProvider, SourceDisk } from "../provider.ts";
 import { reflink, sampleCopy, tryReflink } from "./copy-method.ts";
 import { type Extent, type FindData, loadFindData } from "./data-extents.ts";
-import { type OpenImage, openImage } from "./open-image.ts";
+import { type OpenImage, openImage, requireUnchanged } from "./open-image.ts";
 import { predictCopyMs, type RememberedCopy, rememberedCopies } from "./predict-copy.ts";
 import { copySparsely } from "./sparse-copy.ts";
 
@@ -196,6 +196,7 @@ async function takeDisk(plan: DiskPlan, findData: FindData, signal: AbortSignal)
 			const skipZeros = source.kind === "block-device";
 			await copySparsely({ source: source.file, target: plan.target, extents, skipZeros, signal });
 		}
+		await requireUnchanged(disk.image, source);
 		signal.throwIfAborted();
 		return { name: disk.name, ok: true, snapshotId: image, copyMs: performance.now() - startedAtMs };
 	} catch (error) {
