@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { RawData, WebSocket } from "ws";
+import { z } from "zod";
 import {
 	type AgentMessage,
 	agentMessageSchema,
@@ -8,14 +9,25 @@ import {
 	maxFrameBytes,
 } from "../contracts/controller-messages.ts";
 import { asStillpointError, StillpointError } from "../contracts/errors.ts";
+import { idSchema } from "../contracts/order.ts";
 import { raceSignal } from "./deadline.ts";
+import { errorOnWire } from "./error-on-wire.ts";
 import { describeIssue } from "./field-issue.ts";
 import type { Log } from "./log.ts";
 
 export type Hello = Extract<AgentMessage, { type: "hello" }>;
 export type RequestMethod = Extract<ControllerMessage, { type: "request" }>["method"];
+/** A report that does not match its schema, such as one of another version. It came, so it must be acknowledged. */
+export type UnreadableReport = {
+	readonly type: "unreadable-report";
+	readonly sequence: number;
+	/** As far as it can be told. */
+	readonly jobId: string | undefined;
+	readonly text: string;
+	readonly error: StillpointError;
+};
 /** All messages that are not the link's own business. */
-export type AgentWord = Exclude<AgentMessage, { type: "hello" | "response" }>;
+export type AgentWord = Exclude<AgentMessage, { type: "hello" | "response" }> | UnreadableReport;
 
 export type AgentLink = {
 	readonly agentId: string;
@@ -98,6 +110,7 @@ export function serveAgentLink(options: AgentLinkOptions): AgentLink {
 		if (message.type === "hello") return greet(message);
 		if (!life.greeted)
 			return refuse(new StillpointError("message-invalid", `"${message.type}" before "hello"`), closeCodes.policy);
+		if (message.type === "unreadable-report") link.send({ type: "error", error: errorOnWire(message.error) });
 		if (message.type !== "response") return options.onWord(link, message);
 		const answer = requests.get(message.requestId);
 		if (message.error === undefined) answer?.resolve(message.result);
@@ -159,7 +172,7 @@ export function offline(agentId: string): StillpointError {
 }
 
 /** `details.fatal`: not even a message, so nothing that follows can be trusted either. */
-function parseFrame(data: RawData, isBinary: boolean): AgentMessage | StillpointError {
+function parseFrame(data: RawData, isBinary: boolean): AgentMessage | UnreadableReport | StillpointError {
 	const invalid = (what: string, details: Record<string, unknown> = {}) =>
 		new StillpointError("message-invalid", what, { details });
 	if (isBinary) return invalid("a binary frame", { fatal: true });
@@ -176,5 +189,15 @@ function parseFrame(data: RawData, isBinary: boolean): AgentMessage | Stillpoint
 	const parsed = agentMessageSchema.safeParse(value);
 	if (parsed.success) return parsed.data;
 	const { field, message } = describeIssue(parsed.error);
-	return invalid(`message "${value.type.slice(0, 64)}", field "${field}": ${message}`, { field });
+	const error = invalid(`message "${value.type.slice(0, 64)}", field "${field}": ${message}`, { field });
+	const report = unreadableReportSchema.safeParse(value);
+	if (!report.success) return error;
+	const { sequence, report: content } = report.data;
+	return { type: "unreadable-report", sequence, jobId: content?.jobId, text, error };
 }
+
+const unreadableReportSchema = z.object({
+	type: z.literal("report"),
+	sequence: z.int().positive(),
+	report: z.object({ jobId: idSchema }).optional().catch(undefined),
+});

@@ -1,3 +1,4 @@
+import { performance } from "node:perf_hooks";
 import type { WebSocket } from "ws";
 import type { ControllerMessage } from "../contracts/controller-messages.ts";
 import { StillpointError } from "../contracts/errors.ts";
@@ -10,6 +11,7 @@ import {
 	offline,
 	type RequestMethod,
 	serveAgentLink,
+	type UnreadableReport,
 } from "./agent-link.ts";
 import { raceSignal, startDeadline } from "./deadline.ts";
 import type { Log } from "./log.ts";
@@ -43,8 +45,13 @@ export type AgentLinks = AsyncDisposable & {
 export type AgentLinksOptions = {
 	readonly log: Log;
 	readonly onSeen: (agentId: string, hello?: Hello) => Promise<void>;
-	/** Resolves when the report is stored for good, or was before: then it is acknowledged. */
-	readonly onReport: (agentId: string, sequence: number, report: Report) => Promise<void>;
+	/**
+	 * Resolves when the report is stored for good, or was before: then it is acknowledged. With the one that counts for
+	 * the job.
+	 */
+	readonly onReport: (agentId: string, sequence: number, report: Report) => Promise<Report>;
+	/** Resolves when it is stored for good: then it is acknowledged too, or it would block all later ones. */
+	readonly onUnreadableReport: (agentId: string, report: UnreadableReport) => Promise<void>;
 };
 
 type OpenChannel = {
@@ -55,7 +62,7 @@ type OpenChannel = {
 	lose(): void;
 };
 
-export function makeAgentLinks({ log, onSeen, onReport }: AgentLinksOptions): AgentLinks {
+export function makeAgentLinks({ log, onSeen, onReport, onUnreadableReport }: AgentLinksOptions): AgentLinks {
 	const links = new Map<string, AgentLink>();
 	const open = new Set<AgentLink>();
 	const channels = new Set<OpenChannel>();
@@ -70,7 +77,7 @@ export function makeAgentLinks({ log, onSeen, onReport }: AgentLinksOptions): Ag
 			loseChannels(agentId);
 			before.close(closeCodes.policy, "replaced");
 		}
-		log.info("agent connected", { agentId, version: hello.version, hostname: hello.machine.hostname });
+		log.info("agent connected", { agentId, version: hello.version.slice(0, 64), hostname: hello.machine.hostname });
 		const { runningJobId } = hello;
 		if (runningJobId === undefined) return;
 		const known = channelsOf(agentId).find((one) => one.agentJobId === runningJobId);
@@ -78,12 +85,16 @@ export function makeAgentLinks({ log, onSeen, onReport }: AgentLinksOptions): Ag
 		else link.send({ type: "cancel", jobId: runningJobId, code: "asker-lost" });
 	}
 
-	async function onWord(link: AgentLink, word: AgentWord): Promise<void> {
+	async function keepReport(agentId: string, word: AgentWord): Promise<AgentWord> {
+		if (word.type === "report") return { ...word, report: await onReport(agentId, word.sequence, word.report) };
+		if (word.type === "unreadable-report") await onUnreadableReport(agentId, word);
+		return word;
+	}
+
+	async function onWord(link: AgentLink, said: AgentWord): Promise<void> {
 		if (links.get(link.agentId) !== link) return;
-		if (word.type === "report") {
-			await onReport(link.agentId, word.sequence, word.report);
-			link.send({ type: "ack", sequence: word.sequence });
-		}
+		const word = await keepReport(link.agentId, said);
+		if ("sequence" in word) link.send({ type: "ack", sequence: word.sequence });
 		const jobId = word.type === "report" ? word.report.jobId : word.jobId;
 		for (const one of channelsOf(link.agentId)) if (one.agentJobId === jobId) one.hear(word);
 	}
@@ -168,8 +179,8 @@ export function makeAgentLinks({ log, onSeen, onReport }: AgentLinksOptions): Ag
 		},
 		async [Symbol.asyncDispose]() {
 			for (const link of open) link.close(closeCodes.goingAway, "stopping");
-			const deadline = Date.now() + 1_500;
-			while (open.size > 0 && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 20));
+			const deadlineMs = performance.now() + 1_500;
+			while (open.size > 0 && performance.now() < deadlineMs) await new Promise((resolve) => setTimeout(resolve, 20));
 		},
 	};
 }

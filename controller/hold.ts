@@ -1,13 +1,15 @@
 import { performance } from "node:perf_hooks";
 import { asStillpointError, StillpointError } from "../contracts/errors.ts";
 import type { HoldCommand, SnapshotOutcome } from "../contracts/hold-protocol.ts";
+import type { Level } from "../contracts/level.ts";
 import type { Order } from "../contracts/order.ts";
 import type { RecoveryPointDisk } from "../contracts/recovery-point.ts";
 import type { Report } from "../contracts/report.ts";
-import type { AgentWord } from "./agent-link.ts";
+import type { AgentWord, UnreadableReport } from "./agent-link.ts";
 import type { AgentLinks, JobChannel } from "./agent-links.ts";
 import { raceSignal, startDeadline } from "./deadline.ts";
-import { mapDisks } from "./disk-mapping.ts";
+import { mapDisks, requirePlanned } from "./disk-mapping.ts";
+import { errorOnWire } from "./error-on-wire.ts";
 import { fitsHold, takeMarginMs } from "./hold-margin.ts";
 import type { LiveJob } from "./live-job.ts";
 import type { Log } from "./log.ts";
@@ -52,7 +54,12 @@ export type Hold = {
 	readonly signal: AbortSignal;
 };
 
-export type TakenImages = { readonly disks: RecoveryPointDisk[]; readonly report: Report };
+export type TakenImages = {
+	readonly disks: RecoveryPointDisk[];
+	readonly report: Report;
+	/** The level that was ordered of the agent: no label is above it. */
+	readonly ordered: Level;
+};
 
 /**
  * What the agent must be told when the job fails at this point. It listens for `release` where it waits for us, and
@@ -94,24 +101,28 @@ async function reachFrozen(talk: Talk, undo: AsyncDisposableStack): Promise<Froz
 	using deadline = startDeadline(limitMs, "the agent's preparation", stop);
 	const planned = await expectWord(talk, "prepared", deadline.signal);
 	progress.owed = "release";
+	requirePlanned(order.disks, planned.disks);
+	const holdLimitMs = Math.min(planned.holdLimitMs, order.holdLimitMs);
 	const preparing = provider.prepare({ folder, disks: mapDisks(planned.disks, mappings), signal: deadline.signal });
 	undo.defer(async () => (await preparing.catch(() => undefined))?.[Symbol.asyncDispose]());
 	const prepared = await raceSignal(preparing, deadline.signal);
 	const { predictedMs } = prepared;
-	if (!fitsHold(predictedMs, planned.holdLimitMs)) {
-		const details = { predictedMs: Math.ceil(predictedMs), holdLimitMs: planned.holdLimitMs };
-		const what = `the copy is predicted to take ${details.predictedMs} ms, the hold is ${details.holdLimitMs} ms`;
+	if (!fitsHold(predictedMs, holdLimitMs)) {
+		const details = { predictedMs: Math.ceil(predictedMs), holdLimitMs };
+		const what = `the copy is predicted to take ${details.predictedMs} ms, the hold is ${holdLimitMs} ms`;
 		throw new StillpointError("copy-too-slow", what, { details });
 	}
 
-	throwIfReported(talk, channel.find(["report"]));
+	throwIfReported(talk, channel.find(["report", "unreadable-report"]));
+	if (channel.find(["frozen"]) !== undefined)
+		throw new StillpointError("message-invalid", 'the agent said "frozen" before it was told to freeze');
 	job.setState("freezing");
 	progress.owed = "cancel";
 	channel.send({ type: "freeze", jobId: order.jobId });
 	const { leftMs } = await expectWord(talk, "frozen", deadline.signal);
 	progress.owed = "release";
 	job.note({ orderToFrozenMs: performance.now() - orderedAtMs });
-	return { prepared, leftMs };
+	return { prepared, leftMs: Math.min(leftMs, holdLimitMs) };
 }
 
 async function expectAccepted({ channel, order, progress }: Talk, limitMs: number, stop: AbortSignal[]): Promise<void> {
@@ -158,8 +169,9 @@ async function describeAndAwaitReport(talk: Talk, prepared: PreparedSnapshot): P
 	channel.send(described.command);
 	const kept = await prepared.keep(deadline.signal);
 	for (;;) {
-		const word = await channel.next(["stuck", "thawed", "report"], deadline.signal);
-		if (word.type === "report") return { disks: kept, report: word.report };
+		const word = await channel.next(["stuck", "thawed", "report", "unreadable-report"], deadline.signal);
+		throwIfUnreadable(talk, word);
+		if (word.type === "report") return { disks: kept, report: word.report, ordered: order.level };
 		if (word.type === "stuck") job.note({ error: word.error });
 		else {
 			job.note({ error: undefined });
@@ -174,15 +186,26 @@ async function expectWord<T extends "prepared" | "frozen">(
 	type: T,
 	signal: AbortSignal,
 ): Promise<Extract<AgentWord, { type: T }>> {
-	const word: AgentWord = await talk.channel.next([type, "report"], signal);
+	const word: AgentWord = await talk.channel.next([type, "report", "unreadable-report"], signal);
 	throwIfReported(talk, word);
 	return word as Extract<AgentWord, { type: T }>;
 }
 
-function throwIfReported({ progress }: Talk, word: AgentWord | undefined): void {
+function throwIfReported(talk: Talk, word: AgentWord | undefined): void {
+	throwIfUnreadable(talk, word);
 	if (word?.type !== "report") return;
-	progress.owed = "nothing";
+	talk.progress.owed = "nothing";
 	throw errorOfReport(word.report, "the agent ended the job before the snapshot");
+}
+
+/** The agent has ended the job, and what it says of it is lost. */
+function throwIfUnreadable(
+	{ progress }: Talk,
+	word: AgentWord | undefined,
+): asserts word is Exclude<AgentWord, UnreadableReport> {
+	if (word?.type !== "unreadable-report") return;
+	progress.owed = "nothing";
+	throw word.error;
 }
 
 export function errorOfReport({ error, because }: Report, otherwise: string): StillpointError {
@@ -196,7 +219,7 @@ function letGo({ channel, order: { jobId }, progress, limits, log, job }: Talk, 
 	const asked = failure.code === "cancelled" || failure.code === "stopping" ? failure.code : undefined;
 	if (owed === "nothing" || channel.lost.aborted) return;
 	if (asked !== undefined) channel.send({ type: "cancel", jobId, code: asked });
-	else if (owed === "release") channel.send({ type: "release", jobId, error: shapeForWire(failure) });
+	else if (owed === "release") channel.send({ type: "release", jobId, error: errorOnWire(failure) });
 	else if (owed === "cancel") channel.send({ type: "cancel", jobId, code: "asker-lost" });
 	job.setState("thawing");
 	log.debug("agent let go", { jobId, code: failure.code, limitMs: limits.lateReportMs });
@@ -211,7 +234,7 @@ async function awaitEnd(talk: Talk, failure: StillpointError): Promise<Stillpoin
 	using deadline = startDeadline(stopping ? limits.stoppingMs : limits.lateReportMs, "the end", [channel.lost]);
 	try {
 		for (;;) {
-			const word = await channel.next(["stuck", "thawed", "report", "refused"], deadline.signal);
+			const word = await channel.next(["stuck", "thawed", "report", "unreadable-report", "refused"], deadline.signal);
 			if (word.type === "stuck")
 				worst.error = new StillpointError(word.error.code, word.error.message, { cause: failure });
 			if (word.type === "thawed") worst.error = failure;
@@ -221,9 +244,4 @@ async function awaitEnd(talk: Talk, failure: StillpointError): Promise<Stillpoin
 	} catch {
 		return worst.error;
 	}
-}
-
-function shapeForWire(error: StillpointError): ReturnType<StillpointError["toJSON"]> {
-	const shape = error.toJSON();
-	return { ...shape, message: shape.message.slice(0, 4096) };
 }

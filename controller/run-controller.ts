@@ -63,7 +63,11 @@ export async function runController(options: RunControllerOptions): Promise<void
 	const links = makeAgentLinks({
 		log,
 		onSeen: (agentId, hello) => store.setSeen(agentId, new Date().toISOString(), hello?.machine),
-		onReport: async (agentId, sequence, report) => late.jobs?.recordReport(agentId, sequence, report),
+		onReport: async (agentId, sequence, report) => (await late.jobs?.recordReport(agentId, sequence, report)) ?? report,
+		onUnreadableReport: async (agentId, { sequence, text, error }) => {
+			await store.addRejectedReport(agentId, sequence, new Date().toISOString(), text);
+			log.error("report rejected", { agentId, sequence, reason: error.message });
+		},
 	});
 	const limits = { ...holdLimits, ...options.limits };
 	const jobs = makeSnapshotJobs({ store, links: () => links, folders, provider, limits, log });

@@ -1,9 +1,11 @@
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { asStillpointError, StillpointError } from "../contracts/errors.ts";
-import { atLeast } from "../contracts/level.ts";
+import { atLeast, lowest } from "../contracts/level.ts";
 import type { Order } from "../contracts/order.ts";
 import type { RecoveryPoint } from "../contracts/recovery-point.ts";
+import type { Report } from "../contracts/report.ts";
+import { errorOnWire } from "./error-on-wire.ts";
 import { errorOfReport, type Hold, type TakenImages, takeUnderHold } from "./hold.ts";
 import type { RecoveryPointFolders } from "./recovery-points.ts";
 import type { StoredAgent } from "./store.ts";
@@ -31,8 +33,8 @@ export async function runSnapshotJob(parts: SnapshotJob): Promise<void> {
 		parts.signal.throwIfAborted();
 		await folders.writeManifest(recoveryPoint);
 		const { createdAt, level } = recoveryPoint;
-		const error = taken.report.error === undefined ? {} : { error: taken.report.error };
-		await job.end("done", { recoveryPointId: id, level, ...error }, { id, agentId, jobId, createdAt });
+		const facts = { recoveryPointId: id, level, ...errorBeside(taken.report) };
+		await job.end("done", facts, { id, agentId, jobId, createdAt });
 		log.info("snapshot taken", { jobId, agentId, recoveryPointId: id, level });
 	} catch (error) {
 		const failure = asStillpointError(error);
@@ -41,8 +43,12 @@ export async function runSnapshotJob(parts: SnapshotJob): Promise<void> {
 			await provider
 				.delete(place.folder)
 				.catch((reason) => log.error("folder not removed", { ...place, reason: String(reason) }));
-		await job.end("failed", { error: failure.toJSON() });
+		await job.end("failed", { error: errorOnWire(failure) });
 	}
+}
+
+function errorBeside({ error }: Report): { error?: ReturnType<typeof errorOnWire> } {
+	return error === undefined ? {} : { error: errorOnWire(new StillpointError(error.code, error.message)) };
 }
 
 /** At level crash nothing is frozen, so the copy may take its time: a second order, when the first accepts it. */
@@ -74,14 +80,14 @@ async function emptyFolder({ signal }: SnapshotJob, folder: string): Promise<voi
 	for (const name of await readdir(folder)) await rm(join(folder, name), { recursive: true });
 }
 
-/** The agent's label on the images, never a better one; an error when the asker did not accept it. */
+/** The agent's label on the images, never a better one, and none above what was ordered of it; an error when the asker did not accept it. */
 function judge(
 	{ job, order, agent, provider }: SnapshotJob,
 	id: string,
-	{ disks, report }: TakenImages,
+	{ disks, report, ordered }: TakenImages,
 ): RecoveryPoint {
-	const { achieved } = report;
-	if (achieved === null || achieved === "none") throw errorOfReport(report, "the agent did not take it for a snapshot");
+	const achieved = lowest([report.achieved ?? "none", ordered], "none");
+	if (achieved === "none") throw errorOfReport(report, "the agent did not take it for a snapshot");
 	if (!atLeast(achieved, order.acceptLevel))
 		throw new StillpointError(
 			"level-unreachable",

@@ -33,8 +33,11 @@ export type SnapshotJobs = AsyncDisposable & {
 	): Promise<ControllerJob>;
 	/** Begins the undoing and answers at once; no effect on a job that has ended. */
 	cancel(jobId: string): Promise<ControllerJob>;
-	/** Stores it; a second one for the same job, or one for no job of the agent, has no effect. Resolves when it may be acknowledged. */
-	recordReport(agentId: string, sequence: number, report: Report): Promise<void>;
+	/**
+	 * Stores it; a second one for the same job, or one for no job of the agent, has no effect. Resolves when it may be
+	 * acknowledged, with the report that counts: the first.
+	 */
+	recordReport(agentId: string, sequence: number, report: Report): Promise<Report>;
 };
 
 export type SnapshotJobsParts = {
@@ -135,12 +138,17 @@ export function makeSnapshotJobs(parts: SnapshotJobsParts): SnapshotJobs {
 		async recordReport(agentId, sequence, report) {
 			const known = await store.findJobOfAgent(agentId, report.jobId);
 			// Not ours, so of no use here; and stored, such reports would let one agent fill the disk.
-			if (known === undefined) return log.warn("report of an unknown job", { agentId, jobId: report.jobId });
-			if (!(await store.addReport(agentId, sequence, report))) return;
+			if (known === undefined) {
+				log.warn("report of an unknown job", { agentId, jobId: report.jobId.slice(0, 64) });
+				return report;
+			}
+			if (!(await store.addReport(agentId, sequence, report)))
+				return (await store.findReport(agentId, report.jobId)) ?? report;
 			const live = findRunning(known.job.jobId)?.live;
 			if (live !== undefined && !live.ended) live.note({ level: report.achieved });
 			else if (known.agentJobIds.at(-1) === report.jobId && known.job.recoveryPointId === undefined)
 				await store.saveJob({ ...known, job: { ...known.job, level: report.achieved } });
+			return report;
 		},
 		async [Symbol.asyncDispose]() {
 			state.stopping = true;

@@ -4,9 +4,9 @@ import { StillpointError } from "../contracts/errors.ts";
 import { reportSchema } from "../contracts/report.ts";
 import type { RecoveryPointRow, Store, StoredAgent, StoredJob } from "./store.ts";
 
-const schemaVersion = 1;
-
-const schema = `
+/** One text for each version of the schema: what makes it from the one before. */
+const migrations = [
+	`
 create table tokens (id text primary key, secret_hash text not null, expires_at text not null, used_at text) strict;
 create table agents (
 	agent_id text primary key, machine text not null, enrolled_at text not null, last_seen_at text, disks text not null
@@ -27,7 +27,17 @@ create table reports (
 create table recovery_points (
 	id text primary key, agent_id text not null, job_id text not null, created_at text not null
 ) strict;
-`;
+`,
+	`
+create table rejected_reports (
+	agent_id text not null, sequence integer not null, received_at text not null, report text not null
+) strict;
+create index rejected_reports_by_agent on rejected_reports (agent_id);
+`,
+];
+
+/** Of one agent; each is at most one frame. */
+const rejectedReportsKept = 8;
 
 /**
  * The store in one file. A rollback journal and not WAL, because the database is locked for this process alone anyway
@@ -141,6 +151,14 @@ export function openSqliteStore(path: string): Store {
 			const values = [agentId, report.jobId, sequence, JSON.stringify(report)];
 			return run("insert or ignore into reports values (?, ?, ?, ?)", ...values).changes === 1;
 		}),
+		addRejectedReport: answered((agentId, sequence, at, text) =>
+			inTransaction(() => {
+				run("insert into rejected_reports values (?, ?, ?, ?)", agentId, sequence, at, text);
+				const latest = "select rowid from rejected_reports where agent_id = ? order by rowid desc limit ?";
+				const sql = `delete from rejected_reports where agent_id = ? and rowid not in (${latest})`;
+				run(sql, agentId, agentId, rejectedReportsKept);
+			}),
+		),
 		findReport: answered((agentId, agentJobId) => {
 			const row = first("select report from reports where agent_id = ? and agent_job_id = ?", agentId, agentJobId);
 			return row === undefined ? undefined : reportSchema.parse(JSON.parse(row["report"] as string));
@@ -169,9 +187,10 @@ function openDatabase(path: string): DatabaseSync {
 		// Takes the lock for good; a later version of the schema is met under it.
 		database.exec("begin exclusive");
 		const found = Number(database.prepare("pragma user_version").get()?.["user_version"]);
-		if (found > schemaVersion)
+		if (found > migrations.length)
 			throw new StillpointError("version-unsupported", `${path} was written by a newer controller (schema ${found})`);
-		if (found === 0) database.exec(`${schema} pragma user_version = ${schemaVersion};`);
+		for (const migration of migrations.slice(found)) database.exec(migration);
+		database.exec(`pragma user_version = ${migrations.length}`);
 		database.exec("commit");
 		return database;
 	} catch (error) {

@@ -65,6 +65,8 @@ export type Store = AsyncDisposable & {
 	 * that comes again with another job is that of an agent whose outbox was made anew.
 	 */
 	addReport(agentId: string, sequence: number, report: Report): Promise<boolean>;
+	/** Keeps it as it came, for a person to look at: of each agent the latest few, or one could fill the disk. */
+	addRejectedReport(agentId: string, sequence: number, at: string, text: string): Promise<void>;
 	findReport(agentId: string, agentJobId: string): Promise<Report | undefined>;
 
 	findRecoveryPoint(id: string): Promise<RecoveryPointRow | undefined>;
