@@ -1,10 +1,18 @@
 import { randomUUID } from "node:crypto";
-import { readdir } from "node:fs/promises";
+import { lstat, opendir } from "node:fs/promises";
+import { join } from "node:path";
 import type { HeldFolder } from "../../platform/linux/target-folders.ts";
-import { markerName, type ProbeAnswer, removeMarkers, writeMarkers } from "../../platform/linux/write-probe.ts";
+import {
+	markerName,
+	type ProbeAnswer,
+	removeMarkerFiles,
+	removeMarkers,
+	writeMarkers,
+} from "../../platform/linux/write-probe.ts";
 
 const removeLimitMs = 2_000;
 const removeStuckLimitMs = 500;
+const maxStale = 64;
 
 export type HoldMarkers = {
 	/** Superblock to what is known of the write. */
@@ -56,10 +64,19 @@ export async function placeMarkers(
 	};
 }
 
-/** A job that was killed leaves its marker behind: the next one takes it away. One job runs at a time on a machine. */
+/**
+ * A job that was killed leaves its marker behind: the next one takes it away. One job runs at a time on a machine.
+ * Everybody may lay files of that name where he may write: only ours count, and not too many of them.
+ */
 async function removeStale(folder: string, ownJobId: string): Promise<void> {
 	const prefix = markerName("");
-	const names = (await readdir(folder)).filter((name) => name.startsWith(prefix));
-	const jobIds = names.map((name) => name.slice(prefix.length)).filter((jobId) => jobId !== ownJobId);
-	await Promise.all(jobIds.map((jobId) => removeMarkers({ folders: [folder], jobId, limitMs: removeLimitMs })));
+	const ours: string[] = [];
+	for await (const entry of await opendir(folder)) {
+		if (!entry.name.startsWith(prefix) || entry.name === markerName(ownJobId)) continue;
+		const path = join(folder, entry.name);
+		const stats = await lstat(path);
+		if (stats.isFile() && stats.nlink === 1 && stats.uid === process.geteuid?.()) ours.push(path);
+		if (ours.length === maxStale) break;
+	}
+	await removeMarkerFiles(ours, removeLimitMs);
 }

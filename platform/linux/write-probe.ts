@@ -20,7 +20,8 @@ export type ProbeOptions = {
 	readonly command?: readonly [string, ...string[]];
 };
 
-export type ProbeAnswer = { readonly folder: string; readonly result: ProbeResult; readonly errno?: string };
+type Answer = { readonly result: ProbeResult; readonly errno?: string };
+export type ProbeAnswer = Answer & { readonly folder: string };
 
 /** What a marker file holds, one line of JSON. */
 type Marker = { readonly jobId: string; readonly marker: string; readonly writtenAt: string };
@@ -35,20 +36,35 @@ export function markerName(jobId: string): string {
  */
 export function writeMarkers(options: ProbeOptions & { readonly nonce: string }): Promise<ProbeAnswer[]> {
 	const content: Marker = { jobId: options.jobId, marker: options.nonce, writtenAt: new Date().toISOString() };
-	return runProbe(options, { type: "write", content: `${JSON.stringify(content)}\n` });
+	return probeFolders(options, { type: "write", content: `${JSON.stringify(content)}\n` });
 }
 
 /** Takes the markers away; one that is not there is `ok`. Only after the thaw: it would hang before. */
 export function removeMarkers(options: ProbeOptions): Promise<ProbeAnswer[]> {
-	return runProbe(options, { type: "remove" });
+	return probeFolders(options, { type: "remove" });
+}
+
+/** The same for files named by path, by one process, however many they are. Never rejects. */
+export async function removeMarkerFiles(paths: readonly string[], limitMs: number): Promise<void> {
+	await runProbe(paths, { limitMs }, { type: "remove" });
 }
 
 type Task = { readonly type: "write"; readonly content: string } | { readonly type: "remove" };
 
-async function runProbe(options: ProbeOptions, request: Task): Promise<ProbeAnswer[]> {
-	const { folders, jobId, limitMs } = options;
-	if (folders.length === 0) return [];
-	const answers = new Map<number, ProbeAnswer>();
+async function probeFolders(options: ProbeOptions, request: Task): Promise<ProbeAnswer[]> {
+	const { folders, jobId } = options;
+	const paths = folders.map((folder) => join(folder, markerName(jobId)));
+	const answers = await runProbe(paths, options, request);
+	return answers.map((answer, index) => ({ folder: folders[index] as string, ...answer }));
+}
+
+async function runProbe(
+	paths: readonly string[],
+	{ limitMs, ...options }: Pick<ProbeOptions, "limitMs" | "command">,
+	request: Task,
+): Promise<Answer[]> {
+	if (paths.length === 0) return [];
+	const answers = new Map<number, Answer>();
 	const [program, ...args] = options.command ?? [
 		process.execPath,
 		siblingProgram(import.meta.url, {
@@ -58,7 +74,7 @@ async function runProbe(options: ProbeOptions, request: Task): Promise<ProbeAnsw
 	];
 	const child = spawn(program, args, {
 		cwd: "/",
-		env: childEnvironment(Math.min(1024, folders.length + 2)),
+		env: childEnvironment(Math.min(1024, paths.length + 2)),
 		stdio: ["pipe", "pipe", "ignore"],
 	});
 	const ended = Promise.withResolvers<void>();
@@ -71,24 +87,23 @@ async function runProbe(options: ProbeOptions, request: Task): Promise<ProbeAnsw
 		}
 	});
 	function note({ index, errno }: MarkerAnswer): void {
-		const folder = folders[index];
-		if (folder === undefined) return;
-		answers.set(index, { folder, result: resultOf(errno), ...(errno === undefined ? {} : { errno }) });
-		if (answers.size === folders.length) ended.resolve();
+		if (paths[index] === undefined) return;
+		answers.set(index, { result: resultOf(errno), ...(errno === undefined ? {} : { errno }) });
+		if (answers.size === paths.length) ended.resolve();
 	}
 	child.on("error", () => ended.resolve());
 	child.on("close", () => ended.resolve());
 	child.stdin.on("error", () => undefined);
-	const asked: MarkerRequest = { ...request, paths: folders.map((one) => join(one, markerName(jobId))) };
+	const asked: MarkerRequest = { ...request, paths };
 	child.stdin.end(`${JSON.stringify(asked)}\n`);
 	const timer = setTimeout(() => ended.resolve(), limitMs);
 	await ended.promise;
 	clearTimeout(timer);
-	const late = child.exitCode === null && child.signalCode === null && answers.size < folders.length;
+	const late = child.exitCode === null && child.signalCode === null && answers.size < paths.length;
 	child.kill("SIGKILL");
 	child.stdout.destroy();
 	child.unref();
-	return folders.map((folder, index) => answers.get(index) ?? { folder, result: late ? "stuck" : "failed" });
+	return paths.map((_, index) => answers.get(index) ?? { result: late ? "stuck" : "failed" });
 }
 
 function resultOf(errno: string | undefined): ProbeResult {

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readdirSync } from "node:fs";
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { chown, cp, link, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
@@ -207,6 +207,24 @@ describe.skipIf(missing)(`VMSnapshotLinux as a process${missing ? `: ${missing}`
 		expect(target?.openPath).toBe(`/proc/${child.pid}/root${other.mountPoint}`);
 		const report = await takeSnapshot(host, [other]);
 		expect(report).toMatchObject({ achieved: "file-system", because: [] });
+	});
+
+	test("a marker of a killed job goes, a file that a user laid under such a name stays, as do links", async () => {
+		const name = (word: string) => join(one.mountPoint, `.stillpoint-hold-${word}`);
+		const kept = ["of-a-user", "a-hard-link", "a-link"];
+		await writeFile(name("of-a-killed-job"), "x");
+		await writeFile(name("of-a-user"), "x");
+		await chown(name("of-a-user"), 65534, 65534);
+		await writeFile(join(one.mountPoint, "precious"), "precious");
+		await link(join(one.mountPoint, "precious"), name("a-hard-link"));
+		await symlink("precious", name("a-link"));
+		const host = await start([one]);
+		await toFrozen(host);
+		await takeSnapshot(host, [one]);
+		expect(kept.filter((word) => readdirSync(one.mountPoint).includes(`.stillpoint-hold-${word}`))).toEqual(kept);
+		expect(existsSync(name("of-a-killed-job"))).toBe(false);
+		expect(await readFile(join(one.mountPoint, "precious"), "utf8")).toBe("precious");
+		for (const word of kept) await rm(name(word));
 	});
 
 	describe("nothing stays frozen", () => {
