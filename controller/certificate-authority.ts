@@ -130,7 +130,8 @@ function makeIssuer(
 /** `key.pem` and `cert.pem` of the operator on this host; made when missing, of another CA or soon expired. */
 export async function keepOperatorFiles(authority: CertificateAuthority, folder: string): Promise<void> {
 	const x509 = await loadX509();
-	const kept = await readPair(folder);
+	// Half of it is what a kill during its renewal leaves.
+	const kept = await readPair(folder).catch(() => undefined);
 	if (kept !== undefined && (await isUsable(x509, kept, authority.certificate))) return;
 	await writePair(folder, await authority.issueOperator());
 }

@@ -5,7 +5,7 @@ import { StillpointError } from "../contracts/errors.ts";
 import { idSchema } from "../contracts/order.ts";
 import { type RecoveryPoint, recoveryPointSchema } from "../contracts/recovery-point.ts";
 import { type Verification, verificationSchema } from "../contracts/verification.ts";
-import { makePrivateFolder, readFileIfThere, unusable, writeFileAtomically } from "./state-folder.ts";
+import { makePrivateFolder, readFileIfThere, syncPath, unusable, writeFileAtomically } from "./state-folder.ts";
 
 const idPrefix = "rp-";
 const manifestName = "manifest.json";
@@ -18,6 +18,8 @@ export type RecoveryPointFolders = {
 	folderOf(id: string): string;
 	/** From here on it is a recovery point. The images must lie safely on the disk before. */
 	writeManifest(recoveryPoint: RecoveryPoint): Promise<void>;
+	/** From here on it is none any more, though its images may still lie there; a removal that is cut short shows no half one. */
+	withdraw(id: string): Promise<void>;
 	/** `recovery-point-invalid` when there is no manifest, or none that matches its schema. */
 	readManifest(id: string): Promise<RecoveryPoint>;
 	/** Undefined when it was never verified. */
@@ -48,6 +50,11 @@ export async function openRecoveryPointFolders(root: string): Promise<RecoveryPo
 		async writeManifest(recoveryPoint) {
 			const text = JSON.stringify(recoveryPointSchema.parse(recoveryPoint), undefined, "\t");
 			await writeFileAtomically(join(folderOf(recoveryPoint.id), manifestName), `${text}\n`);
+			await syncPath(root);
+		},
+		async withdraw(id) {
+			await rm(join(folderOf(id), manifestName), { force: true });
+			await syncPath(folderOf(id));
 		},
 		async readVerification(id) {
 			const path = join(folderOf(id), verificationName);

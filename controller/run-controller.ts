@@ -73,6 +73,8 @@ export async function runController(options: RunControllerOptions): Promise<void
 	const jobs = makeSnapshotJobs({ store, links: () => links, folders, provider, limits, log });
 	late.jobs = jobs;
 
+	// An earlier life that was killed may have left copies as large as disks.
+	await rm(paths.scratch, { recursive: true, force: true });
 	await makePrivateFolder(paths.scratch);
 	const verify: VerifyRecoveryPoint = (folder, signal) =>
 		verifyRecoveryPoint(folder, { scratchDir: paths.scratch, signal });

@@ -22,12 +22,12 @@ export type SnapshotJob = Omit<Hold, "folder" | "mappings"> & {
  *        \\__________\\___________\\__________\\_________\\__________\\-> failed (the folder is removed)
  */
 export async function runSnapshotJob(parts: SnapshotJob): Promise<void> {
-	const { job, folders, provider, log } = parts;
+	const { job, folders, log } = parts;
 	const { jobId, agentId } = job.stored.job;
-	const place: { folder?: string } = {};
+	const place: { made?: { id: string; folder: string } } = {};
 	try {
 		const { id, folder } = await folders.create();
-		place.folder = folder;
+		place.made = { id, folder };
 		const taken = await takeOrLower(parts, folder);
 		const recoveryPoint = judge(parts, id, taken);
 		parts.signal.throwIfAborted();
@@ -39,12 +39,20 @@ export async function runSnapshotJob(parts: SnapshotJob): Promise<void> {
 	} catch (error) {
 		const failure = asStillpointError(error);
 		log.warn("snapshot failed", { jobId, agentId, code: failure.code, reason: failure.message });
-		if (place.folder !== undefined)
-			await provider
-				.delete(place.folder)
-				.catch((reason) => log.error("folder not removed", { ...place, reason: String(reason) }));
+		if (place.made !== undefined)
+			await remove(parts, place.made).catch((reason) =>
+				log.error("folder not removed", { ...place.made, reason: String(reason) }),
+			);
 		await job.end("failed", { error: errorOnWire(failure) });
 	}
+}
+
+async function remove(
+	{ folders, provider }: SnapshotJob,
+	{ id, folder }: { id: string; folder: string },
+): Promise<void> {
+	await folders.withdraw(id);
+	await provider.delete(folder);
 }
 
 function errorBeside({ error }: Report): { error?: ReturnType<typeof errorOnWire> } {

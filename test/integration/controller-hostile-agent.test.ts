@@ -1,10 +1,12 @@
 /** An agent that lies, and images that change under the copy: what the controller must not take for good. */
 import { mkdir, open, readdir, readFile, rename, rm, truncate } from "node:fs/promises";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { execa } from "execa";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { AgentMessage } from "../../contracts/controller-messages.ts";
 import type { PlannedDisk } from "../../contracts/hold-protocol.ts";
+import { openRecoveryPointFolders } from "../../controller/recovery-points.ts";
 import type { FakeAgent, FakeAgentOptions } from "../fakes/fake-agent.ts";
 import { makeFakeReport } from "../fakes/fake-report.ts";
 import {
@@ -232,5 +234,42 @@ describe("an image", () => {
 			await file.write(Buffer.alloc(mib, 1), 0, mib, 0);
 		};
 		expect(await snapshot(await addAgent({ whenFrozen: write }))).toMatchObject({ state: "done" });
+	});
+});
+
+describe("what an earlier life left", () => {
+	test("a recovery point whose removal was cut short is none, and its images go", async () => {
+		const job = await snapshot(await addAgent());
+		await controller.stop();
+		const { withdraw } = await openRecoveryPointFolders(join(folder.path, "state", "recovery-points"));
+		await withdraw(job.recoveryPointId as string);
+		expect(await folders()).toHaveLength(1);
+		controller = await startController(join(folder.path, "state"));
+		expect(await controller.client.listRecoveryPoints()).toEqual([]);
+		expect(await folders()).toEqual([]);
+	});
+
+	test("copies of a verification go, and half an operator's identity is made whole", async () => {
+		const state = join(folder.path, "state");
+		await controller.stop();
+		await mkdir(join(state, "scratch", "verify-abcdef"));
+		await makeImage(join(state, "scratch", "verify-abcdef", "copy-0.img"), mib, []);
+		await rm(join(state, "operator", "cert.pem"));
+		controller = await startController(state);
+		expect(await readdir(join(state, "scratch"))).toEqual([]);
+		expect(await controller.client.listAgents()).toEqual([]);
+	});
+
+	test("a database of the first schema is brought up to date", async () => {
+		const state = join(folder.path, "state");
+		await controller.stop();
+		{
+			using database = new DatabaseSync(join(state, "controller.sqlite"));
+			database.exec("drop table rejected_reports; pragma user_version = 1");
+		}
+		controller = await startController(state);
+		const agent = await addAgent();
+		say(agent, { type: "report", sequence: 1, report: {} });
+		await agent.until("ack");
 	});
 });
