@@ -1,10 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { StillpointError } from "../../contracts/errors.ts";
+import type { FreezeTarget } from "../../contracts/freezer-protocol.ts";
 import { readBootId } from "../../platform/linux/boot-id.ts";
 import { findExclusiveOperations } from "../../platform/linux/exclusive-operations.ts";
 import type { FreezeCalls } from "../../platform/linux/freeze-calls.ts";
 import type { Freezer } from "../../platform/linux/freezer/freezer-client.ts";
 import { type HeldTargets, openTargets } from "../../platform/linux/rescue-thaw.ts";
+import { findFrozen } from "../../platform/linux/write-probe.ts";
 import { untilAborted } from "./abort-reasons.ts";
 import type { Clock } from "./clock.ts";
 import { type HoldMarkers, placeMarkers } from "./hold-markers.ts";
@@ -14,6 +16,7 @@ import { syncWhileItPays } from "./sync-file-systems.ts";
 
 const freezerReadyLimitMs = 10_000;
 const probeLimitMs = 5_000;
+const frozenProbeLimitMs = 2_000;
 const exclusiveWaitLimitMs = 30_000;
 const exclusivePollMs = 200;
 
@@ -64,25 +67,32 @@ export async function prepareFileSystems(
 
 async function probeWrites(
 	held: HeldTargets,
-	given: { record: JobRecord; calls: FreezeCalls; signal: AbortSignal; undo: AsyncDisposableStack },
+	given: { record: JobRecord; signal: AbortSignal; undo: AsyncDisposableStack },
 ): Promise<HoldMarkers> {
-	const { record, calls, signal, undo } = given;
+	const { record, signal, undo } = given;
 	const placing = placeMarkers(held.folders, record.request.order.jobId, probeLimitMs);
 	undo.defer(() => placing.then((placed) => placed.remove()));
 	const markers = await untilAborted(placing, signal);
-	for (const { target, fd } of held.folders) {
-		const answer = markers.answers.get(target.superblock);
-		if (answer?.result === "ok") record.markers.set(target.superblock, markers.nonce);
-		if (answer?.result !== "stuck") continue;
-		const details = { superblock: target.superblock };
-		if ((await calls.probeFrozen(fd)) === "frozen") {
-			throw new StillpointError("foreign-freeze", `${target.mountPoint} is frozen by somebody else`, { details });
-		}
-		throw new StillpointError("write-probe-stuck", `${target.mountPoint}: a write took more than ${probeLimitMs} ms`, {
-			details,
-		});
+	const stuck: FreezeTarget[] = [];
+	for (const { target } of held.folders) {
+		const result = markers.answers.get(target.superblock)?.result;
+		if (result === "ok") record.markers.set(target.superblock, markers.nonce);
+		if (result === "stuck") stuck.push(target);
 	}
+	if (stuck.length > 0) throw await explainStuck(stuck, signal);
 	return markers;
+}
+
+/** @param stuck At least one. */
+async function explainStuck(stuck: readonly FreezeTarget[], signal: AbortSignal): Promise<StillpointError> {
+	const paths = stuck.map(({ openPath }) => openPath);
+	const frozen = await untilAborted(findFrozen(paths, frozenProbeLimitMs), signal);
+	const foreign = stuck.find(({ openPath }) => frozen.includes(openPath));
+	const { superblock, mountPoint } = foreign ?? (stuck[0] as FreezeTarget);
+	const details = { superblock };
+	return foreign === undefined
+		? new StillpointError("write-probe-stuck", `${mountPoint}: a write took more than ${probeLimitMs} ms`, { details })
+		: new StillpointError("foreign-freeze", `${mountPoint} is frozen by somebody else`, { details });
 }
 
 async function waitForExclusiveOperations(plan: JobPlan, signal: AbortSignal): Promise<void> {

@@ -2,10 +2,13 @@ import { constants } from "node:fs";
 import { open, unlink } from "node:fs/promises";
 import type { Readable, Writable } from "node:stream";
 import { text } from "node:stream/consumers";
+import { loadFreezeCalls } from "./freeze-calls.ts";
 
 export type MarkerRequest =
 	| { readonly type: "write"; readonly content: string; readonly paths: readonly string[] }
-	| { readonly type: "remove"; readonly paths: readonly string[] };
+	| { readonly type: "remove"; readonly paths: readonly string[] }
+	/** Of folders: EBUSY is the answer of one whose file system is frozen. */
+	| { readonly type: "probe-frozen"; readonly paths: readonly string[] };
 /** The answer for `paths[index]`, a line of JSON each, in the order of their ends. */
 export type MarkerAnswer = { readonly index: number; readonly errno?: string };
 
@@ -17,11 +20,34 @@ export async function answerMarkerRequest(input: Readable, output: Writable): Pr
 	const request = JSON.parse(await text(input)) as MarkerRequest;
 	await Promise.all(
 		request.paths.map(async (path, index) => {
-			const errno = await (request.type === "write" ? writeDurably(path, request.content) : removeMarker(path));
+			const errno = await answerOne(request, path);
 			const answer: MarkerAnswer = { index, ...(errno === undefined ? {} : { errno }) };
 			output.write(`${JSON.stringify(answer)}\n`);
 		}),
 	);
+}
+
+function answerOne(request: MarkerRequest, path: string): Promise<string | undefined> {
+	switch (request.type) {
+		case "write":
+			return writeDurably(path, request.content);
+		case "remove":
+			return removeMarker(path);
+		case "probe-frozen":
+			return probeFrozen(path);
+	}
+}
+
+async function probeFrozen(path: string): Promise<string | undefined> {
+	try {
+		const calls = await loadFreezeCalls();
+		await using folder = await open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NONBLOCK);
+		const answer = await calls.probeFrozen(folder.fd);
+		if (answer === "frozen") return "EBUSY";
+		return answer === "not-frozen" ? undefined : answer.error;
+	} catch (error) {
+		return errnoOf(error);
+	}
 }
 
 /** A marker is never a link that somebody else laid there, nor a file that existed; a half-written one is taken back. */

@@ -49,7 +49,19 @@ export async function removeMarkerFiles(paths: readonly string[], limitMs: numbe
 	await runProbe(paths, { limitMs }, { type: "remove" });
 }
 
-type Task = { readonly type: "write"; readonly content: string } | { readonly type: "remove" };
+/**
+ * Which of the folders lie on a frozen file system. It may take as long as a write that hangs (a lower layer that is
+ * frozen, a dead disk), so the same process makes it; what has not answered within the limit is not among them.
+ */
+export async function findFrozen(folders: readonly string[], limitMs: number): Promise<string[]> {
+	const answers = await runProbe(folders, { limitMs }, { type: "probe-frozen" });
+	return folders.filter((_, index) => answers[index]?.errno === "EBUSY");
+}
+
+type Task =
+	| { readonly type: "write"; readonly content: string }
+	| { readonly type: "remove" }
+	| { readonly type: "probe-frozen" };
 
 async function probeFolders(options: ProbeOptions, request: Task): Promise<ProbeAnswer[]> {
 	const { folders, jobId } = options;

@@ -493,6 +493,18 @@ describe.skipIf(missing)(`VMSnapshotLinux as a process${missing ? `: ${missing}`
 		});
 	});
 
+	test("a lower layer that somebody else has frozen ends the job, and the process with it", async () => {
+		const lower = await make("ext4");
+		const upper = await make("ext4", lower.mountPoint);
+		await freeze(lower.mountPoint);
+		defer(async () => void (await thaw(lower.mountPoint)));
+		const host = await start([lower], { prepareLimitMs: 15_000 });
+		expect((await host.report()).error?.code).toBe("foreign-freeze");
+		expect(await host.exited).toBeGreaterThan(-1);
+		expect(await thaw(lower.mountPoint)).toBe(true);
+		expect(await thaw(upper.mountPoint)).toBe(false);
+	}, 40_000);
+
 	test("a run folder on a file system of the order is refused before anything is frozen", async () => {
 		const runFolder = join(one.mountPoint, "run");
 		defer(() => rm(runFolder, { recursive: true, force: true }));
@@ -639,9 +651,9 @@ describe.skipIf(missing)(`VMSnapshotLinux as a process${missing ? `: ${missing}`
 		}
 	});
 
-	async function make(fsType: LoopFileSystemType): Promise<LoopFileSystem> {
+	async function make(fsType: LoopFileSystemType, below = dir): Promise<LoopFileSystem> {
 		const sizeMiB = fsType === "ext4" ? 32 : 320;
-		const made = await makeLoopFileSystem({ dir, fsType, sizeMiB, name: `${fsType}-${count++}` });
+		const made = await makeLoopFileSystem({ dir: below, fsType, sizeMiB, name: `${fsType}-${count++}` });
 		defer(() => made[Symbol.asyncDispose]());
 		return made;
 	}
