@@ -153,7 +153,7 @@ export function makeJobRunner(given: {
 				log.info("job ended", { jobId, requested: report.requested, achieved, held, error: error?.code });
 				given.onEnded(report, start.extension);
 			})
-			.catch((error: unknown) => log.error("a job could not be closed", { jobId, error }))
+			.catch((error: unknown) => void log.error("a job could not be closed", { jobId, error }))
 			.finally(() => {
 				state.running = undefined;
 				if (!state.stopping) next();
