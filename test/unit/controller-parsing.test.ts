@@ -3,6 +3,7 @@ import { errorCodes } from "../../contracts/errors.ts";
 import { checkMappings, mapDisks } from "../../controller/disk-mapping.ts";
 import { fitsHold, holdMarginMs, takeMarginMs } from "../../controller/hold-margin.ts";
 import { httpStatusOf } from "../../controller/http-status.ts";
+import { chooseSample } from "../../controller/providers/image-files/copy-method.ts";
 import { splitExtents } from "../../controller/providers/image-files/data-extents.ts";
 import { predictCopyMs } from "../../controller/providers/image-files/predict-copy.ts";
 import { findNonZero } from "../../controller/providers/image-files/sparse-copy.ts";
@@ -100,6 +101,22 @@ describe("predicting a copy", () => {
 });
 
 describe("pieces of an image", () => {
+	test("a sample takes a few long extents, or many short ones, and always some", () => {
+		const extentsOf = (count: number, length: number) =>
+			Array.from({ length: count }, (_, index) => ({ offset: index * 2 * length, length }));
+		const bytesOf = (sample: { length: number }[]) => sample.reduce((sum, one) => sum + one.length, 0);
+		expect(chooseSample(extentsOf(1, 1 << 30))).toHaveLength(4);
+		expect(chooseSample(extentsOf(100, 1 << 26))).toHaveLength(4);
+		expect(chooseSample(extentsOf(60_000, 4096))).toHaveLength(256);
+		expect(chooseSample(extentsOf(3, 4096))).toEqual(extentsOf(3, 4096));
+		expect(chooseSample([])).toEqual([]);
+		for (const sample of [chooseSample(extentsOf(1, 5 << 20)), chooseSample(extentsOf(2, 1 << 30))]) {
+			expect(bytesOf(sample)).toBeGreaterThan(0);
+			expect(bytesOf(sample)).toBeLessThanOrEqual(8 << 20);
+		}
+		expect(chooseSample(extentsOf(60_000, 4096)).at(-1)?.offset).toBeGreaterThan(50_000 * 8192);
+	});
+
 	test("extents are cut into pieces that cover them exactly", () => {
 		const pieces = [
 			...splitExtents(

@@ -31,6 +31,8 @@ export async function reflink(image: string, target: string): Promise<void> {
 }
 
 const samplePieces = 4;
+const sampleBytes = samplePieces * pieceBytes;
+const mostExtents = 256;
 
 /** Copies a few pieces from all over the image into `target`, and cuts it to nothing again. */
 export async function sampleCopy(
@@ -54,18 +56,22 @@ export async function sampleCopy(
 	}
 }
 
-/** The beginnings of extents that are evenly spread over the list. */
-function chooseSample(extents: readonly Extent[]): Extent[] {
-	const step = Math.max(1, Math.floor(extents.length / samplePieces));
-	const chosen = extents.filter((_, index) => index % step === 0).slice(0, samplePieces);
-	const only = chosen[0];
-	if (chosen.length > 1 || only === undefined) {
-		return chosen.map(({ offset, length }) => ({ offset, length: Math.min(length, pieceBytes) }));
+/**
+ * The beginnings of extents that are evenly spread over the list: more of them where they are short, because a few
+ * short reads say nothing but how long a read takes to begin.
+ */
+export function chooseSample(extents: readonly Extent[]): Extent[] {
+	const [only] = extents;
+	const stride = Math.floor((only?.length ?? 0) / samplePieces);
+	if (only !== undefined && extents.length === 1 && stride >= pieceBytes) {
+		const starts = Array.from({ length: samplePieces }, (_, index) => only.offset + index * stride);
+		return starts.map((offset) => ({ offset, length: pieceBytes }));
 	}
-	const stride = Math.floor(only.length / samplePieces);
-	if (stride < pieceBytes) return [{ offset: only.offset, length: Math.min(only.length, samplePieces * pieceBytes) }];
-	return Array.from({ length: samplePieces }, (_, index) => ({
-		offset: only.offset + index * stride,
-		length: pieceBytes,
-	}));
+	for (let count = samplePieces; ; count *= 2) {
+		const step = Math.max(1, Math.floor(extents.length / count));
+		const chosen = extents.filter((_, index) => index % step === 0).slice(0, count);
+		const short = chosen.map(({ offset, length }) => ({ offset, length: Math.min(length, sampleBytes / count) }));
+		const bytes = short.reduce((sum, one) => sum + one.length, 0);
+		if (bytes >= sampleBytes / 2 || count >= mostExtents || step === 1) return short;
+	}
 }
