@@ -13,6 +13,8 @@ const tailBytes = 8_192;
 const threadPoolSize = "16";
 /** Not -1000: of two that hold a freeze, the freezer must be the last that is ended. */
 const oomScore = "-900";
+/** For the freezer to thaw when its stdin ends with the extension: only its own FITHAW leaves nothing to rescue. */
+const freezerGraceMs = 1_000;
 
 export type ExtensionProcess = {
 	readonly pid: number;
@@ -20,7 +22,7 @@ export type ExtensionProcess = {
 	readonly exited: Promise<{ exitCode: number | null; signal: NodeJS.Signals | null; outputTail: string }>;
 	/** The end of its stdin tells it that the host is gone. */
 	endInput(): void;
-	/** SIGKILL to its whole process group. */
+	/** SIGKILL to it, and a little later to its whole process group. */
 	kill(): void;
 };
 
@@ -42,8 +44,8 @@ export function startSnapshotCommand(extension: InstalledExtension, request: Sna
 	const exited = Promise.withResolvers<Awaited<ExtensionProcess["exited"]>>();
 	child.on("error", (error) => exited.resolve({ exitCode: null, signal: null, outputTail: error.message }));
 	child.on("exit", (exitCode, signal) => {
-		// What it left behind in its group must not outlive it; the freezer thaws on the end of its stdin before.
-		setTimeout(() => endGroup(child.pid), 1_000).unref();
+		// What it left behind in its group must not outlive it; not even an agent that ends meanwhile.
+		if (isGroupAlive(child.pid)) setTimeout(() => endGroup(child.pid), freezerGraceMs);
 		exited.resolve({ exitCode, signal, outputTail: tail.text() });
 	});
 	child.stdin.on("error", () => {});
@@ -53,8 +55,20 @@ export function startSnapshotCommand(extension: InstalledExtension, request: Sna
 		pid: child.pid ?? 0,
 		exited: exited.promise,
 		endInput: () => void child.stdin.end(),
-		kill: () => endGroup(child.pid),
+		kill() {
+			child.kill("SIGKILL");
+			// One that a disk keeps from ending has told its freezer nothing.
+			setTimeout(() => endGroup(child.pid), freezerGraceMs).unref();
+		},
 	};
+}
+
+function isGroupAlive(leader: number | undefined): boolean {
+	try {
+		return leader !== undefined && process.kill(-leader, 0);
+	} catch {
+		return false;
+	}
 }
 
 /** Children inherit it. Not allowed in some containers: then the kernel's own choice stands. */
