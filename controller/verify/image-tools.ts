@@ -1,13 +1,14 @@
 import { execa } from "execa";
 import type { Member } from "./found-file-system.ts";
 
-/** What a tool answered; `failure` when it could not be run to its end. */
-export type ToolResult = { exitCode: number | undefined; output: string; failure?: string };
+/** What a tool answered; `failure` when it could not be run to its end, `endless` when it was stopped for saying too much. */
+export type ToolResult = { exitCode: number | undefined; output: string; failure?: string; endless?: true };
 
 export type ImagePart = Pick<Member, "imagePath" | "offsetBytes" | "sizeBytes">;
 
 /** Longer than any checker that gets anywhere; a hostile image must not hold us for ever. */
 const toolLimitMs = 30 * 60_000;
+const mostOutputBytes = 4 << 20;
 
 /** Runs a checker on read-only loop devices over parts of images; the name of the first is added to its arguments. */
 export async function runOnImages(
@@ -35,12 +36,15 @@ export async function runTool(tool: string, args: readonly string[], signal: Abo
 		cancelSignal: signal,
 		timeout: toolLimitMs,
 		forceKillAfterDelay: 5_000,
-		maxBuffer: 4 << 20,
+		maxBuffer: mostOutputBytes,
 		env: { LC_ALL: "C" },
 	});
 	signal.throwIfAborted();
 	const output = typeof result.all === "string" ? result.all : "";
 	if (result.code === "ENOENT") return { exitCode: undefined, output, failure: `${tool} is not installed` };
+	if (result.isMaxBuffer) {
+		return { exitCode: undefined, output, failure: `${tool} said more than ${mostOutputBytes} bytes`, endless: true };
+	}
 	if (result.exitCode === undefined) return { exitCode: undefined, output, failure: result.shortMessage ?? tool };
 	return { exitCode: result.exitCode, output };
 }

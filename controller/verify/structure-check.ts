@@ -32,6 +32,8 @@ export async function checkStructure(
 	const mounted = options.recover ? await recover(fileSystem, parts, options.mounts) : undefined;
 	// The tools of btrfs find the other members of a copy by its fsid, which no other device has.
 	const result = await runOnImages(checker.tool, checker.args, parts, options.signal);
+	// A checker that complains without end has found fault.
+	if (result.endless) return { status: "fail", detail: result.failure ?? "", evidence };
 	if (result.failure !== undefined) return { status: "unknown", detail: result.failure, evidence };
 	const after = options.recover && !mounted ? " after the first mount" : "";
 	if (result.exitCode === 0) return { status: "pass", detail: `${checker.tool} finds nothing${after}`, evidence };

@@ -132,6 +132,22 @@ describe.skipIf(missing)(missing ? `hostile images: ${missing}` : "hostile image
 		expect(verification).toMatchObject({ looksLike: "crash", agrees: false });
 	});
 
+	test("a checker that complains without end has found fault", async () => {
+		const folder = await makePoint(async () => undefined);
+		const tools = join(dir, "tools");
+		await mkdir(tools);
+		await writeFile(join(tools, "e2fsck"), "#!/bin/sh\nexec yes complaint\n", { mode: 0o755 });
+		const { PATH } = process.env;
+		process.env["PATH"] = `${tools}:${PATH}`;
+		try {
+			const verification = await verify(folder);
+			expect(of(verification, "structure")).toEqual([expect.stringMatching(/^fail: .*said more than/)]);
+			expect(verification).toMatchObject({ looksLike: "crash", agrees: false });
+		} finally {
+			process.env["PATH"] = PATH;
+		}
+	});
+
 	test("nothing is left behind", async () => {
 		const folder = await makePoint(async (root) => makeDatabase(join(root, "a.db")));
 		const scratchDir = join(dir, "scratch");
