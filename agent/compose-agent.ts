@@ -16,7 +16,7 @@ import type { InstalledExtension } from "./extension-host/installed-extension.ts
 import { startSnapshotCommand } from "./extension-host/run-snapshot.ts";
 import { findStatusReport, statusPath, trimStatusFiles, writeStatusReport } from "./extension-host/status-file.ts";
 import { cappedHoldMs } from "./hold-cap.ts";
-import { takeInventory } from "./inventory.ts";
+import { makeInventory } from "./inventory.ts";
 import { type JobRecords, makeJobRecords } from "./job-records.ts";
 import { type JobRunner, makeJobRunner } from "./job-runner.ts";
 import { type ControllerLink, startControllerLink } from "./link/controller-link.ts";
@@ -32,6 +32,9 @@ import type { Part } from "./run-parts.ts";
 import { forgetSnapshotTold, noteSnapshotTold } from "./snapshot-told.ts";
 import { closeUnfinishedJobs } from "./start-recovery.ts";
 import type { WriteHold } from "./write-hold.ts";
+
+/** Less than the extension waits for an answer. */
+const inventoryLimitMs = 4_000;
 
 export type AgentBase = {
 	readonly loaded: LoadedConfig;
@@ -54,6 +57,7 @@ export function composeAgent(base: AgentBase): Part[] {
 	const socketPath = join(runDir, "agent.sock");
 	const extensionsDir = join(stateDir, "extensions");
 	const startedAt = new Date().toISOString();
+	const inventory = makeInventory();
 	// Each is set when its part starts, before any later part runs.
 	const parts: { records?: JobRecords; extensions: InstalledExtension[]; runner?: JobRunner; link?: ControllerLink } = {
 		extensions: [],
@@ -87,6 +91,7 @@ export function composeAgent(base: AgentBase): Part[] {
 				onPhase: (jobId, phase) => require(parts.records).setPhase(jobId, phase),
 				onSnapshotTold: (jobId) => noteSnapshotTold(runDir, jobId),
 				onStuck: tellAll,
+				whenNothingStarts: () => inventory.ended(inventoryLimitMs),
 			},
 		};
 	}
@@ -129,9 +134,9 @@ export function composeAgent(base: AgentBase): Part[] {
 	}
 
 	function readInventory(): Promise<Record<string, unknown>> {
-		if (parts.runner?.mayBeFrozen)
-			throw new StillpointError("job-running", "the inventory is not taken while file systems are frozen");
-		return takeInventory(stopping);
+		if (parts.runner?.running?.startsNothing)
+			throw new StillpointError("job-running", "the inventory is not taken shortly before and while disks are frozen");
+		return inventory.take(stopping);
 	}
 
 	return [

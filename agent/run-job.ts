@@ -32,6 +32,8 @@ export type JobPorts = {
 	onSnapshotTold(jobId: string): void;
 	/** To every link, not only to the asker. */
 	onStuck(event: HoldEvent): void;
+	/** Resolves when the agent runs no program but the job's own. @throws `deadline-passed` */
+	whenNothingStarts(): Promise<void>;
 };
 
 export type RunningJob = {
@@ -39,6 +41,8 @@ export type RunningJob = {
 	readonly phase: JobPhase;
 	readonly asker: Asker;
 	readonly mayBeFrozen: boolean;
+	/** From `prepared` to the thaw: no program but the job's own may be started. */
+	readonly startsNothing: boolean;
 	frozenMountPoints(): readonly string[];
 	/** @throws `not-allowed` for a wrong token. */
 	attach(token: string, caller: LocalCaller): void;
@@ -171,6 +175,9 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 				return;
 			case "prepared":
 				phases.advance("prepared");
+				await ports.whenNothingStarts().catch((error: unknown) => {
+					log.warn("something of an inventory still runs", { jobId, error });
+				});
 				asker.send(event);
 				return;
 			case "stuck":
@@ -255,6 +262,9 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 		get mayBeFrozen() {
 			return holder.mayBeFrozen;
 		},
+		get startsNothing() {
+			return holder.mayBeFrozen || quietPhases.includes(phases.phase);
+		},
 		frozenMountPoints: () => (holder.mayBeFrozen ? holder.targets.map(({ mountPoint }) => mountPoint) : []),
 		attach(given, caller) {
 			checkToken(given);
@@ -289,6 +299,8 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 		report: run(),
 	};
 }
+
+const quietPhases: readonly JobPhase[] = ["prepared", "scripts", "freezing", "frozen", "stuck"];
 
 const cancelTexts: Record<CancelCode, string> = {
 	cancelled: "the job was cancelled",

@@ -63,6 +63,7 @@ describe.skipIf(missing)(`one agent, many jobs${missing ? `: ${missing}` : ""}`,
 		const one = await asker();
 		await one.order("good.frozen");
 		await one.until("prepared", "good.frozen");
+		await expect(one.client.call("agent.inventory", {})).rejects.toMatchObject({ code: "job-running" });
 		await one.tell("good.frozen", "freeze");
 		await one.until("frozen", "good.frozen");
 		expect((await one.client.call("agent.status", {})).job).toMatchObject({ jobId: "good.frozen", phase: "frozen" });
@@ -72,6 +73,21 @@ describe.skipIf(missing)(`one agent, many jobs${missing ? `: ${missing}` : ""}`,
 		await one.tell("good.frozen", "release");
 		expect((await reportOf(one, "good.frozen")).achieved).toBe("none");
 		expect(await one.client.call("agent.inventory", {})).toMatchObject({ schemaVersion: 1, failed: {} });
+	});
+
+	test("no job is prepared while a program of an inventory runs", async () => {
+		const one = await asker();
+		const taken = one.client.call("agent.inventory", {});
+		let ended = false;
+		taken.then(
+			() => (ended = true),
+			() => {},
+		);
+		await one.order("good.inventory");
+		await one.until("prepared", "good.inventory");
+		expect(ended).toBe(true);
+		await one.cancel("good.inventory");
+		await one.until("report", "good.inventory");
 	});
 
 	test("what the log was told while frozen lies in window.log at once and in the log after the thaw", async () => {
