@@ -1,6 +1,7 @@
 import type { FileHandle } from "node:fs/promises";
-import { constants, open, readFile } from "node:fs/promises";
+import { constants, open } from "node:fs/promises";
 import { StillpointError } from "../../contracts/errors.ts";
+import { readBlockDeviceBytes } from "../block-device-size.ts";
 
 /** Random reads of raw bytes. A read past the end is short, never an error. */
 export type RawReader = {
@@ -51,9 +52,7 @@ async function readSize(handle: FileHandle, path: string): Promise<number> {
 	if (!status.isBlockDevice()) {
 		throw new StillpointError("image-unreadable", `${path} is neither a file nor a block device`);
 	}
-	const major = (status.rdev >> 8) & 0xfff;
-	const minor = (status.rdev & 0xff) | ((status.rdev >> 12) & 0xfff00);
-	return Number((await readFile(`/sys/dev/block/${major}:${minor}/size`, "utf8")).trim()) * 512;
+	return readBlockDeviceBytes(status.rdev);
 }
 
 async function readFully(handle: FileHandle, path: string, offset: number, length: number): Promise<Buffer> {

@@ -1,6 +1,7 @@
 import type { FileHandle } from "node:fs/promises";
-import { constants, open, readFile, stat } from "node:fs/promises";
+import { constants, open, stat } from "node:fs/promises";
 import { StillpointError } from "../../../contracts/errors.ts";
+import { readBlockDeviceBytes } from "../../block-device-size.ts";
 
 export type OpenImage = {
 	readonly file: FileHandle;
@@ -36,11 +37,4 @@ export async function requireUnchanged(path: string, { file, kind, sizeBytes }: 
 	if (!same) throw new Error("it was replaced meanwhile");
 	const nowBytes = kind === "file" ? opened.size : await readBlockDeviceBytes(opened.rdev);
 	if (nowBytes !== sizeBytes) throw new Error(`it has ${nowBytes} bytes now, it had ${sizeBytes}`);
-}
-
-/** `rdev` as glibc's makedev packs it; the size is in sectors of 512 bytes whatever the device's own sectors are. */
-async function readBlockDeviceBytes(rdev: number): Promise<number> {
-	const major = (rdev >>> 8) & 0xfff;
-	const minor = (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);
-	return Number(await readFile(`/sys/dev/block/${major}:${minor}/size`, "utf8")) * 512;
 }
