@@ -65,13 +65,18 @@ export function addControllerCommands(program: Command, context: CommandContext,
 				return undefined;
 			}),
 	);
-	common(agents.command("map").description("say where the disks of an agent lie on the controller's host"))
+	common(
+		agents
+			.command("map")
+			.description("say where the disks of an agent lie on the controller's host; replaces what was said before"),
+	)
 		.argument("<agent>", "agent id")
 		.argument("<disk=path...>", "kernel name of the disk in the guest, and its image file or block device here")
 		.action((agentId: string, disks: string[], options: Common) =>
 			act(options, async () => {
+				const mapping = disks.map(parseMapping);
 				using api = await connect(options.stateDir);
-				const record = await api.mapDisks(agentId, disks.map(parseMapping));
+				const record = await api.mapDisks(agentId, mapping);
 				printResult(context, options.json === true, record, () => renderAgents([record]));
 				return undefined;
 			}),

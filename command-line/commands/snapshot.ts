@@ -60,9 +60,15 @@ export function addSnapshotCommand(program: Command, context: CommandContext, ac
 async function snapshot(options: Options, context: CommandContext): Promise<number> {
 	const order = parseOrder(options);
 	const inbox = new Inbox();
+	const gone = new AbortController();
+	const ending = AbortSignal.any([context.stopping, gone.signal]);
 	await using agent = await connectLocalAgent(options.runDir, context.stopping, {
 		onNotification: (_name, params) => inbox.put(params),
-		onClosed: () => inbox.close(new StillpointError("agent-unreachable", "the agent went away during the job")),
+		onClosed: () => {
+			const what = "the agent went away during the job; what is left frozen is thawed by: stillpoint thaw";
+			inbox.close(new StillpointError("agent-unreachable", what));
+			gone.abort();
+		},
 	});
 	const progress = new Progress(options.json === true ? () => {} : context.stderr);
 	const answer = await agent.call("job.order", { order }, { limitMs: order.startWithinMs + 5_000 });
@@ -98,8 +104,8 @@ async function snapshot(options: Options, context: CommandContext): Promise<numb
 				await tell({ type: "freeze", jobId: order.jobId });
 				break;
 			case "frozen": {
-				const error = await takeSnapshot(command, options.holdMs, event.leftMs, context.stopping);
-				if (context.stopping.aborted) break;
+				const error = await takeSnapshot(command, options.holdMs, event.leftMs, ending);
+				if (ending.aborted) break;
 				await tell({ type: "release", jobId: order.jobId, ...(error ? { error: error.toJSON() } : {}) });
 				break;
 			}
