@@ -5,11 +5,10 @@ import { StillpointError } from "../contracts/errors.ts";
 import { idSchema } from "../contracts/order.ts";
 import { type RecoveryPoint, recoveryPointSchema } from "../contracts/recovery-point.ts";
 import { type Verification, verificationSchema } from "../contracts/verification.ts";
+import { manifestName, readManifest, verificationName } from "./recovery-point-manifest.ts";
 import { makePrivateFolder, readFileIfThere, syncPath, unusable, writeFileAtomically } from "./state-folder.ts";
 
 const idPrefix = "rp-";
-const manifestName = "manifest.json";
-const verificationName = "verification.json";
 
 /** Folders of recovery points: `<root>/ID/` with images, `manifest.json` (written last) and `verification.json`. */
 export type RecoveryPointFolders = {
@@ -32,14 +31,9 @@ export async function openRecoveryPointFolders(root: string): Promise<RecoveryPo
 	await makePrivateFolder(root);
 	const folderOf = (id: string) => join(root, idSchema.parse(id));
 
-	async function readManifest(id: string): Promise<RecoveryPoint> {
-		const path = join(folderOf(id), manifestName);
-		return parseFile(recoveryPointSchema, await readFileIfThere(path), path);
-	}
-
 	return {
 		folderOf,
-		readManifest,
+		readManifest: (id) => readManifest(folderOf(id)),
 		async create() {
 			const id = `${idPrefix}${new Date().toISOString().replaceAll(/\D/g, "").slice(0, 14)}-${randomBytes(4).toString("hex")}`;
 			await mkdir(folderOf(id), { mode: 0o700 }).catch((error) => {
@@ -59,7 +53,7 @@ export async function openRecoveryPointFolders(root: string): Promise<RecoveryPo
 		async readVerification(id) {
 			const path = join(folderOf(id), verificationName);
 			const text = await readFileIfThere(path);
-			return text === undefined ? undefined : parseFile(verificationSchema, text, path);
+			return text === undefined ? undefined : parseVerification(text, path);
 		},
 		async removeUnfinished() {
 			const found: RecoveryPoint[] = [];
@@ -69,7 +63,7 @@ export async function openRecoveryPointFolders(root: string): Promise<RecoveryPo
 					await rm(join(root, name), { recursive: true, force: true });
 				else
 					found.push(
-						...(await readManifest(name).then(
+						...(await readManifest(join(root, name)).then(
 							(one) => [one],
 							() => [],
 						)),
@@ -80,17 +74,10 @@ export async function openRecoveryPointFolders(root: string): Promise<RecoveryPo
 	};
 }
 
-function parseFile<T>(
-	schema: { safeParse(value: unknown): { success: true; data: T } | { success: false; error: Error } },
-	text: string | undefined,
-	path: string,
-): T {
+function parseVerification(text: string, path: string): Verification {
 	try {
-		const parsed = schema.safeParse(JSON.parse(text ?? ""));
-		if (parsed.success) return parsed.data;
-		throw parsed.error;
-	} catch (error) {
-		const what = text === undefined ? `${path} does not exist` : `${path} does not match its schema`;
-		throw new StillpointError("recovery-point-invalid", what, { cause: error });
+		return verificationSchema.parse(JSON.parse(text));
+	} catch (cause) {
+		throw new StillpointError("recovery-point-invalid", `${path} does not match its schema`, { cause });
 	}
 }

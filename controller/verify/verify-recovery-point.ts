@@ -3,6 +3,7 @@ import { join, resolve } from "node:path";
 import { StillpointError } from "../../contracts/errors.ts";
 import type { RecoveryPoint } from "../../contracts/recovery-point.ts";
 import type { Finding, Verification } from "../../contracts/verification.ts";
+import { readManifest, writeVerification } from "../recovery-point-manifest.ts";
 import { checkBtrfs } from "./btrfs-check.ts";
 import { checkExt4 } from "./ext4-check.ts";
 import type { FileSystemInImages, Member } from "./found-file-system.ts";
@@ -17,7 +18,6 @@ import type { PrivateMounts } from "./private-mounts.ts";
 import { openPrivateMounts } from "./private-mounts.ts";
 import type { RawImage } from "./raw-image.ts";
 import { openRawImage, regionOf } from "./raw-image.ts";
-import { readManifest, writeVerification } from "./recovery-point-manifest.ts";
 import { checkXfs } from "./xfs-check.ts";
 
 export type VerifyOptions = {

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
 import type { FileSystemReport, Report } from "../../contracts/report.ts";
 import type { Finding } from "../../contracts/verification.ts";
+import { parseManifest } from "../../controller/recovery-point-manifest.ts";
 import { judgeMembers, judgeMirrors } from "../../controller/verify/btrfs-check.ts";
 import { judgeAnswer } from "../../controller/verify/database-check.ts";
 import { agreesWith, looksLike } from "../../controller/verify/look-of-images.ts";
-import { parseManifest } from "../../controller/verify/recovery-point-manifest.ts";
 import { judgeSameInstant } from "../../controller/verify/same-instant-check.ts";
 import { parseBtrfsSuperblock } from "../../controller/verify/superblock-btrfs.ts";
 import { btrfsSuperblock } from "../fixtures/superblock-bytes.ts";

@@ -1,16 +1,20 @@
-import { open, readFile, rename } from "node:fs/promises";
+import { open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { StillpointError } from "../../contracts/errors.ts";
-import type { RecoveryPoint } from "../../contracts/recovery-point.ts";
-import { recoveryPointSchema } from "../../contracts/recovery-point.ts";
-import type { Verification } from "../../contracts/verification.ts";
+import { StillpointError } from "../contracts/errors.ts";
+import type { RecoveryPoint } from "../contracts/recovery-point.ts";
+import { recoveryPointSchema } from "../contracts/recovery-point.ts";
+import type { Verification } from "../contracts/verification.ts";
+import { writeFileAtomically } from "./state-folder.ts";
+
+export const manifestName = "manifest.json";
+export const verificationName = "verification.json";
 
 const manifestLimitBytes = 16 << 20;
 
 /** The manifest of a recovery point's folder. `recovery-point-invalid` when it is missing, damaged or not to be trusted. */
 export async function readManifest(folder: string): Promise<RecoveryPoint> {
-	const path = join(folder, "manifest.json");
+	const path = join(folder, manifestName);
 	const text = await readLimited(path).catch((cause: unknown) => {
 		const missing = (cause as NodeJS.ErrnoException).code === "ENOENT";
 		const what = missing ? `${path} does not exist` : `${path} cannot be read`;
@@ -49,16 +53,8 @@ export function parseManifest(text: string, path: string): RecoveryPoint {
 
 /** `verification.json`, whole or not at all. */
 export async function writeVerification(folder: string, verification: Verification): Promise<void> {
-	const path = join(folder, "verification.json");
-	const partial = `${path}.partial`;
-	{
-		await using file = await open(partial, "w", 0o600);
-		await file.writeFile(`${JSON.stringify(verification, null, "\t")}\n`);
-		await file.sync();
-	}
-	await rename(partial, path);
-	await using directory = await open(folder, "r");
-	await directory.sync();
+	const path = join(folder, verificationName);
+	await writeFileAtomically(path, `${JSON.stringify(verification, null, "\t")}\n`);
 }
 
 async function readLimited(path: string): Promise<string> {
