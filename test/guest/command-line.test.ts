@@ -1,0 +1,134 @@
+/** `stillpoint snapshot` and `stillpoint thaw` as processes, on a loop file system, beside the real agent. */
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { basename, join, resolve } from "node:path";
+import { execa } from "execa";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import {
+	type AgentFoldersFixture,
+	type AgentProcess,
+	makeAgentFolders,
+	startAgent,
+} from "../fixtures/agent-process.ts";
+import { freeze, type LoopFileSystem, makeLoopFileSystem, startGuard, thaw } from "../fixtures/loop-file-system.ts";
+import { poll } from "../fixtures/poll.ts";
+import { processTree } from "../fixtures/process-states.ts";
+import { requireTools } from "../fixtures/required-tools.ts";
+
+const missing = requireTools("root", "mkfs.ext4", "losetup", "fsfreeze");
+const entry = resolve(import.meta.dirname, "../../command-line/stillpoint.ts");
+const source = resolve(import.meta.dirname, "../../extensions/vm-snapshot-linux");
+
+describe.skipIf(missing)(`an order of an admin${missing ? `: ${missing}` : ""}`, () => {
+	const stack = new AsyncDisposableStack();
+	let folders: AgentFoldersFixture;
+	let fileSystem: LoopFileSystem;
+	let agent: AgentProcess;
+
+	beforeAll(async () => {
+		folders = stack.use(makeAgentFolders());
+		stack.use(startGuard({ dir: folders.root, limitMs: 170_000 }));
+		fileSystem = stack.use(
+			await makeLoopFileSystem({ dir: folders.root, fsType: "ext4", sizeMiB: 64, name: "machine" }),
+		);
+		const packageFolder = join(folders.root, "VMSnapshotLinux");
+		mkdirSync(packageFolder, { mode: 0o755 });
+		const manifest = readFileSync(join(source, "HandlerManifest.json"), "utf8");
+		const commands = manifest.replaceAll("node vm-snapshot-linux.ts", `node ${source}/vm-snapshot-linux.ts`);
+		writeFileSync(join(packageFolder, "HandlerManifest.json"), commands);
+		folders.writeConfig({
+			extensions: { installFrom: [packageFolder] },
+			fileSystems: { include: [{ mountPoint: fileSystem.mountPoint }] },
+			scriptsFolder: join(folders.root, "no-scripts"),
+		});
+		agent = await startAgent(folders);
+		stack.defer(() => agent[Symbol.asyncDispose]());
+	});
+	afterAll(() => stack.disposeAsync());
+
+	function words(...more: string[]): string[] {
+		// This machine's own disks are not the test's: an order always names the loop.
+		return ["snapshot", "--run-dir", folders.flags.runDir, "--disk", basename(fileSystem.device), ...more];
+	}
+
+	async function snapshot(...more: string[]) {
+		const ended = await execa(process.execPath, [entry, ...words("--json", ...more)], {
+			reject: false,
+			timeout: 30_000,
+		});
+		expect(ended.stdout.split("\n")).toHaveLength(1);
+		return { report: JSON.parse(ended.stdout), exitCode: ended.exitCode };
+	}
+
+	test("the command of --run runs while the disk is still", async () => {
+		// A second freeze is refused as long as one holds.
+		const { report, exitCode } = await snapshot(
+			"--level",
+			"file-system",
+			"--run",
+			`! fsfreeze -f ${fileSystem.mountPoint}`,
+		);
+		expect(report).toMatchObject({ schemaVersion: 1, achieved: null, held: "file-system" });
+		expect([report.error, exitCode]).toEqual([undefined, 0]);
+		expect(await thaw(fileSystem.mountPoint)).toBe(false);
+	});
+
+	test("weaker than asked ends with 3", async () => {
+		const { report, exitCode } = await snapshot("--level", "application", "--hold-ms", "0");
+		expect([report.held, exitCode]).toEqual(["file-system", 3]);
+	});
+
+	test.each([
+		["that fails", "exit 7", "snapshot-failed", 8],
+		["that outlives the hold", "sleep 60", "hold-expired", 6],
+		["that writes to what is frozen", "echo x > MOUNT/own", "hold-expired", 6],
+	])("a command %s fails the job, and the disk is thawed", async (_what, command, code, status) => {
+		const run = command.replace("MOUNT", fileSystem.mountPoint);
+		const { report, exitCode } = await snapshot("--limit-ms", "2000", "--run", run);
+		expect([report.error?.code, exitCode]).toEqual([code, status]);
+		expect(await thaw(fileSystem.mountPoint)).toBe(false);
+	});
+
+	async function begin(...more: string[]) {
+		const child = spawn(process.execPath, [entry, ...words("--json", "--level", "file-system", ...more)], {
+			stdio: ["ignore", "pipe", "ignore"],
+			detached: true,
+		});
+		let stdout = "";
+		child.stdout.setEncoding("utf8").on("data", (text: string) => {
+			stdout += text;
+		});
+		const ended = new Promise<number | null>((resolve) => child.once("close", resolve));
+		return { child, ended, document: () => JSON.parse(stdout) };
+	}
+
+	test("Ctrl-C during the hold undoes it and ends with 130", async () => {
+		const mark = join(folders.root, "held");
+		const asker = await begin("--limit-ms", "20000", "--run", `touch ${mark}; sleep 60`);
+		await poll(() => existsSync(mark), 20_000).toBe(true);
+		process.kill(-(asker.child.pid as number), "SIGINT");
+		expect(await asker.ended).toBe(130);
+		expect(asker.document().error.code).toBe("cancelled");
+		expect(await thaw(fileSystem.mountPoint)).toBe(false);
+	});
+
+	test("thaw works when all of ours were killed at once, and leaves a foreign freeze alone", async () => {
+		const mark = join(folders.root, "held-again");
+		const asker = await begin("--limit-ms", "60000", "--run", `touch ${mark}; sleep 60`);
+		await poll(() => existsSync(mark), 20_000).toBe(true);
+		const all = processTree(agent.pid);
+		for (const signal of ["SIGSTOP", "SIGKILL"]) for (const pid of all) process.kill(pid, signal);
+		expect(await asker.ended).toBe(4);
+		expect(asker.document().error).toMatchObject({
+			code: "agent-unreachable",
+			message: expect.stringContaining("stillpoint thaw"),
+		});
+		const rescue = () => execa(process.execPath, [entry, "thaw", "--run-dir", folders.flags.runDir, "--json"]);
+		expect(JSON.parse((await rescue()).stdout).fileSystems).toMatchObject([
+			{ mountPoint: fileSystem.mountPoint, result: "thawed" },
+		]);
+		await freeze(fileSystem.mountPoint);
+		expect(JSON.parse((await rescue()).stdout).fileSystems).toEqual([]);
+		expect(await thaw(fileSystem.mountPoint)).toBe(true);
+	});
+});
