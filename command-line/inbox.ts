@@ -2,7 +2,7 @@ import { asStillpointError, StillpointError } from "../contracts/errors.ts";
 import { type HoldEvent, holdEventSchema } from "../contracts/hold-protocol.ts";
 import { type Report, reportSchema } from "../contracts/report.ts";
 
-export type Heard = { type: "event"; event: HoldEvent } | { type: "report"; report: Report };
+type Heard = { type: "event"; event: HoldEvent } | { type: "report"; report: Report };
 
 /** What the agent pushed about a job, in order, for one reader. */
 export class Inbox {
