@@ -37,7 +37,10 @@ export type JobEvidence = {
 	readonly disks: readonly DiskEvidence[];
 	readonly fileSystems: readonly FileSystemEvidence[];
 	readonly uncovered: readonly UncoveredEvidence[];
-	/** From `frozen` told until the asker's `done`, `release` or whatever ended the hold. Absent: `frozen` was never told. */
+	/**
+	 * From `frozen` told until the asker's `done` or `release`; without end when the hold ended in another way, because
+	 * a snapshot may have gone on. Absent: `frozen` was never told.
+	 */
 	readonly window?: { readonly fromMs: number; readonly untilMs: number };
 	/** The mount table was read again after the thaw, and what had appeared stands in `uncovered`. */
 	readonly lookedAgain: boolean;

@@ -66,15 +66,13 @@ export async function waitWhileHeld(
 	if (record.applications !== undefined) ends.push(record.applications.lost);
 	const worth: Level = frozenWindow === undefined ? "crash" : foreseeLevel(record.evidence());
 	const fromMs = clock.nowMs();
-	record.window = { fromMs, untilMs: fromMs };
+	// Unless the asker says so, nobody knows when a snapshot ended.
+	record.window = { fromMs, untilMs: Number.POSITIVE_INFINITY };
 	phases.advance("frozen");
-	try {
-		const told = host.send({ type: "frozen", jobId, leftMs, worth });
-		const waiting = host.commands.wait(["done", "release"], AbortSignal.any(ends));
-		const command = await Promise.race([waiting, told.then(() => waiting)]);
-		if (command.type === "done") record.outcomes = command.disks;
-		return command;
-	} finally {
-		record.window = { fromMs, untilMs: clock.nowMs() };
-	}
+	const told = host.send({ type: "frozen", jobId, leftMs, worth });
+	const waiting = host.commands.wait(["done", "release"], AbortSignal.any(ends));
+	const command = await Promise.race([waiting, told.then(() => waiting)]);
+	record.window = { fromMs, untilMs: clock.nowMs() };
+	if (command.type === "done") record.outcomes = command.disks;
+	return command;
 }

@@ -28,7 +28,7 @@ export class JobRecord {
 	freezingAtMs: number | undefined;
 	frozenAt: Date | undefined;
 	thawedAt: Date | undefined;
-	/** From `frozen` told to what ended the hold. */
+	/** From `frozen` told to the asker's word; without end when that never came. */
 	window: { fromMs: number; untilMs: number } | undefined;
 	thawedTold = false;
 	lookedAgain = false;
