@@ -78,7 +78,15 @@ function openDatabase(path, busyTimeoutMs) {
 	if (!stats.isFile()) throw new HoldError(66, `${path}: not a regular file`);
 	// mode=rw: SQLite must not create a database that somebody moves away just now.
 	const url = `${pathToFileURL(realpathSync(path)).href}?mode=rw`;
-	const hold = { path, dev: stats.dev, ino: stats.ino, holder: undefined, watcher: undefined, dataVersion: undefined };
+	const hold = {
+		path,
+		dev: stats.dev,
+		ino: stats.ino,
+		holder: undefined,
+		watcher: undefined,
+		dataVersion: undefined,
+		logFiles: "",
+	};
 	return explain(hold, () => {
 		hold.holder = new DatabaseSync(url, { timeout: busyTimeoutMs });
 		hold.watcher = new DatabaseSync(url, { timeout: busyTimeoutMs });
@@ -109,6 +117,7 @@ function takeHold(hold) {
 	explain(hold, () => {
 		hold.holder.exec("BEGIN IMMEDIATE");
 		hold.dataVersion = readDataVersion(hold);
+		hold.logFiles = findLogFiles(hold);
 	});
 	const fault = findFault(hold);
 	if (fault !== undefined) throw new HoldError(1, `${hold.path}: ${fault}`);
@@ -127,8 +136,19 @@ function findFault(hold) {
 		return `the file is gone (${error.code})`;
 	}
 	if (stats.dev !== hold.dev || stats.ino !== hold.ino) return "the file was replaced by another";
+	if (findLogFiles(hold) !== hold.logFiles) return "its write-ahead log was replaced by another";
 	if (!isOpen(hold)) return "the open file is another than the one at the path";
 	return undefined;
+}
+
+/** In WAL mode the lock lies in a file of its own: whoever makes a new one is not held up. Empty in other modes. */
+function findLogFiles(hold) {
+	if (hold.holder.prepare("PRAGMA journal_mode").get().journal_mode !== "wal") return "";
+	const identities = ["-wal", "-shm"].map((end) => {
+		const stats = statSync(`${realpathSync(hold.path)}${end}`, { bigint: true, throwIfNoEntry: false });
+		return stats === undefined ? "none" : `${stats.dev}:${stats.ino}`;
+	});
+	return identities.join(" ");
 }
 
 function readDataVersion(hold) {

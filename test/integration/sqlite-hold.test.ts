@@ -84,6 +84,18 @@ describe("a hold that did not hold all along is lost", () => {
 		expect(await hold.ended).toBe(1);
 	});
 
+	test("when its write-ahead log was taken away, and somebody wrote by a new one", async () => {
+		makeDatabase(path, "wal");
+		const hold = startHold([path]);
+		expect(await hold.line()).toBe("ready");
+		await rm(`${path}-wal`);
+		await rm(`${path}-shm`);
+		write(path);
+		hold.tell("release snapshot\n");
+		expect(await hold.line()).toMatch(/^lost .*replaced/);
+		expect(await hold.ended).toBe(1);
+	});
+
 	test("when the file was replaced", async () => {
 		makeDatabase(path, "wal");
 		makeDatabase(join(folder, "other.sqlite"), "wal");
