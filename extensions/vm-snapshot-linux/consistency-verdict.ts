@@ -147,9 +147,10 @@ function judgeHold(evidence: JobEvidence, disk: DiskEvidence): Finding {
 
 function judgeSnapshot(evidence: JobEvidence, disk: DiskEvidence, held: Level): Finding {
 	if (evidence.snapshot === "unknown") return { level: held, because: [] };
-	const outcome = evidence.outcomes?.find((one) => one.name === disk.name);
-	if (outcome === undefined) return { level: "none", because: ["snapshot-not-taken"] };
-	if (!outcome.ok) return { level: "none", because: ["snapshot-failed"] };
+	// Told twice, the weaker word counts; the same for what an image carries.
+	const outcomes = evidence.outcomes?.filter((one) => one.name === disk.name) ?? [];
+	if (outcomes.length === 0) return { level: "none", because: ["snapshot-not-taken"] };
+	if (!outcomes.every(({ ok }) => ok)) return { level: "none", because: ["snapshot-failed"] };
 	if (evidence.window === undefined) return { level: "crash", because: ["snapshot-outside-window"] };
 	const mapping = whyNotMapped(disk, evidence.described);
 	const matters = mapping === "mapping-wrong" || (mapping !== undefined && atLeast(held, "file-system"));
@@ -188,10 +189,14 @@ function whyNotApplication(applications: JobEvidence["applications"]): Because[]
 }
 
 function whyNotMapped(disk: DiskEvidence, described: JobEvidence["described"]): Because | undefined {
-	const image = described?.find((one) => one.name === disk.name);
-	if (image === undefined || disk.fileSystemUuids.length === 0) return "mapping-unproved";
+	const images = described?.filter((one) => one.name === disk.name) ?? [];
+	if (images.length === 0 || disk.fileSystemUuids.length === 0) return "mapping-unproved";
+	return images.every((image) => carries(image, disk)) ? undefined : "mapping-wrong";
+}
+
+function carries(image: Pick<DiskEvidence, "fileSystemUuids">, disk: DiskEvidence): boolean {
 	const found = new Set(image.fileSystemUuids.map((uuid) => uuid.toLowerCase()));
-	return disk.fileSystemUuids.every((uuid) => found.has(uuid.toLowerCase())) ? undefined : "mapping-wrong";
+	return disk.fileSystemUuids.every((uuid) => found.has(uuid.toLowerCase()));
 }
 
 /** Each once, in the order of the catalogue, so that equal evidence gives equal reports. */

@@ -138,6 +138,20 @@ const rows: Row[] = [
 		["mapping-wrong"],
 	],
 	[
+		"two descriptions of one image that contradict each other",
+		{ described: [...(proved.described ?? []), { name: "vda", fileSystemUuids: ["bbbb"] }] },
+		["application", "crash"],
+		application,
+		["mapping-wrong"],
+	],
+	[
+		"two outcomes of one disk that contradict each other",
+		{ outcomes: [...(proved.outcomes ?? []), { name: "vda", ok: false }] },
+		["application", "none"],
+		application,
+		["snapshot-failed"],
+	],
+	[
 		"a disk that nothing can be matched with",
 		{ disks: proved.disks.map((disk) => ({ ...disk, fileSystemUuids: [] })) },
 		["application", "crash"],
