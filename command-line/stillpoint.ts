@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 /**
  * The `stillpoint` executable: the only file of the command line that touches argv, environment, signals and the exit
  * status. Everything is loaded after the thread pool's size is set, because FITHAW of the third holder must never wait

@@ -137,6 +137,18 @@ describe.skipIf(missing)(`VMSnapshotLinux as a process${missing ? `: ${missing}`
 			expect(report.fileSystems[0]).toMatchObject({ result: "not-frozen", frozenUntilSnapshotEnded: false });
 		});
 
+		test.each(["ext4", "xfs", "btrfs"] as const)("somebody else thawed %s and froze it again", async (fsType) => {
+			if (requireTools(`mkfs.${fsType}`)) return;
+			const disk = await make(fsType);
+			const host = await start([disk]);
+			await toFrozen(host);
+			await thaw(disk.mountPoint);
+			await writeFile(join(disk.mountPoint, "in-between"), "x");
+			await freeze(disk.mountPoint);
+			const report = await takeSnapshot(host, [disk]);
+			expect(report).toMatchObject({ achieved: "crash", because: ["thawed-by-other"] });
+		});
+
 		test("a file system that local config excludes", async () => {
 			const request = { fileSystems: { include: [], exclude: [{ mountPoint: one.mountPoint }] } };
 			const strict = await start([one], {}, { request });
