@@ -92,8 +92,14 @@ export const errorCatalogue = {
 	"already-running": row(
 		7,
 		false,
-		"Another agent runs with the same run folder.",
-		"Stop it first, or choose another --run-dir.",
+		"Another agent or controller runs with the same folder.",
+		"Stop it first, or choose another folder.",
+	),
+	"address-unusable": row(
+		69,
+		true,
+		"The controller cannot listen at its address.",
+		"Choose another --listen or --port, or end the program that holds it.",
 	),
 	"agent-unreachable": row(4, true, "No agent answers on this machine.", "Start the service: stillpoint agent run."),
 	"controller-unreachable": row(
@@ -257,7 +263,12 @@ export const errorCatalogue = {
 		"The kernel has not yet let go of a freeze; it is thawed as soon as it does.",
 		"Wait, or end the writer or operation that the freeze waits for; then run: stillpoint thaw.",
 	),
-	"snapshot-failed": row(8, true, "The provider could not take the snapshot.", "See the provider's message."),
+	"snapshot-failed": row(
+		8,
+		true,
+		"The snapshot could not be taken.",
+		"See the message of the provider or the command.",
+	),
 	"extension-failed": row(
 		8,
 		true,

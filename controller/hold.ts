@@ -119,9 +119,10 @@ async function reachFrozen(talk: Talk, undo: AsyncDisposableStack): Promise<Froz
 	job.setState("freezing");
 	progress.owed = "cancel";
 	channel.send({ type: "freeze", jobId: order.jobId });
-	const { leftMs } = await expectWord(talk, "frozen", deadline.signal);
+	const { leftMs, worth } = await expectWord(talk, "frozen", deadline.signal);
 	progress.owed = "release";
-	job.note({ orderToFrozenMs: performance.now() - orderedAtMs });
+	// Where nothing is frozen there is nothing to time.
+	if (worth !== "crash") job.note({ orderToFrozenMs: performance.now() - orderedAtMs });
 	return { prepared, leftMs: Math.min(leftMs, holdLimitMs) };
 }
 

@@ -109,6 +109,6 @@ async function listen(server: Server, host: string, port: number): Promise<void>
 		await once(server, "listening");
 	} catch (error) {
 		const why = error instanceof Error ? error.message : String(error);
-		throw new StillpointError("config-invalid", `cannot listen on ${host}:${port}: ${why}`, { cause: error });
+		throw new StillpointError("address-unusable", `cannot listen on ${host}:${port}: ${why}`, { cause: error });
 	}
 }

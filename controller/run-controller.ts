@@ -43,7 +43,7 @@ export type RunControllerOptions = {
 
 /**
  * The reference controller, from start to stop. `<stateDir>/controller.json` exists while it answers.
- * Rejects with `already-running`, `state-unusable`, `version-unsupported` or `config-invalid` when it can't start.
+ * Rejects with `already-running`, `state-unusable`, `version-unsupported` or `address-unusable` when it can't start.
  */
 export async function runController(options: RunControllerOptions): Promise<void> {
 	const { stateDir, listenHost = "127.0.0.1", port, stopping, log } = options;

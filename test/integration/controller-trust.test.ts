@@ -207,7 +207,7 @@ describe("the state folder", () => {
 
 	test("a port that is taken is named", async () => {
 		const start = startController(join(folder.path, "second"), { port: controller.info.port });
-		await expect(start).rejects.toMatchObject({ code: "config-invalid" });
+		await expect(start).rejects.toMatchObject({ code: "address-unusable" });
 	});
 
 	test("a second controller on the same folder is refused, the first goes on", async () => {
