@@ -17,6 +17,8 @@ export type FileSystemEvidence = {
 	readonly superblock: string;
 	readonly freeze?: CallEvidence;
 	readonly thaw?: CallEvidence;
+	/** Its devices completed a write in the window: somebody thawed it, and froze it again. */
+	readonly writtenInWindow?: boolean;
 };
 
 /** Storage of a disk that was not held still, or not all of it. Read-only, network, swap and the like are not among it. */
@@ -167,7 +169,7 @@ function whyUncovered(uncovered: readonly UncoveredEvidence[], disk: string): Be
 }
 
 function whyNotFrozen(
-	{ freeze, thaw }: FileSystemEvidence,
+	{ freeze, thaw, writtenInWindow }: FileSystemEvidence,
 	window: { readonly fromMs: number; readonly untilMs: number },
 ): Because | undefined {
 	if (freeze === undefined) return "evidence-lost";
@@ -178,6 +180,7 @@ function whyNotFrozen(
 	if (thaw.result === "not-frozen") return "thawed-by-other";
 	if (thaw.result !== "thawed") return "evidence-lost";
 	if (thaw.startedAtMs < window.untilMs) return "thawed-early";
+	if (writtenInWindow === true) return "thawed-by-other";
 	return undefined;
 }
 

@@ -6,6 +6,7 @@ import { foreseeLevel } from "./consistency-verdict.ts";
 import { FrozenWindow } from "./frozen-window.ts";
 import { type Job, tellStuck, tellThawed, unlessDegraded } from "./job.ts";
 import type { PreparedFileSystems } from "./prepare-file-systems.ts";
+import { countWritesNow, findWritten } from "./window-writes.ts";
 
 const quietLimitMs = 2_000;
 
@@ -65,6 +66,8 @@ export async function waitWhileHeld(
 	const ends = [host.ending, frozenWindow?.ended ?? limit.signal];
 	if (record.applications !== undefined) ends.push(record.applications.lost);
 	const worth: Level = frozenWindow === undefined ? "crash" : foreseeLevel(record.evidence());
+	const watched = frozenWindow === undefined ? new Map() : (record.plan?.watched ?? new Map());
+	const writesBefore = countWritesNow(watched);
 	const fromMs = clock.nowMs();
 	// Unless the asker says so, nobody knows when a snapshot ended.
 	record.window = { fromMs, untilMs: Number.POSITIVE_INFINITY };
@@ -73,6 +76,7 @@ export async function waitWhileHeld(
 	const waiting = host.commands.wait(["done", "release"], AbortSignal.any(ends));
 	const command = await Promise.race([waiting, told.then(() => waiting)]);
 	record.window = { fromMs, untilMs: clock.nowMs() };
+	record.writtenInWindow = findWritten(writesBefore, countWritesNow(watched));
 	if (command.type === "done") record.outcomes = command.disks;
 	return command;
 }

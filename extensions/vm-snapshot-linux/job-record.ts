@@ -30,6 +30,8 @@ export class JobRecord {
 	thawedAt: Date | undefined;
 	/** From `frozen` told to the asker's word; without end when that never came. */
 	window: { fromMs: number; untilMs: number } | undefined;
+	/** Superblocks whose devices were written to in the window. */
+	writtenInWindow: readonly string[] = [];
 	thawedTold = false;
 	lookedAgain = false;
 	outcomes: readonly SnapshotOutcome[] | undefined;
@@ -50,7 +52,10 @@ export class JobRecord {
 			requested: request.order.level,
 			snapshot: request.order.snapshot,
 			disks: plan?.disks ?? [],
-			fileSystems: this.answers.evidence(superblocks).map((one) => this.#degrade(one)),
+			fileSystems: this.answers.evidence(superblocks).map((one) => ({
+				...this.#degrade(one),
+				writtenInWindow: this.writtenInWindow.includes(one.superblock),
+			})),
 			uncovered: [...(plan?.uncovered ?? []), ...this.uncovered],
 			lookedAgain: this.lookedAgain,
 			applications: [

@@ -16,6 +16,7 @@ import { reachTargets } from "../../platform/linux/reach-targets.ts";
 import { fileSystemNode, reach } from "../../platform/linux/stack-graph.ts";
 import { readStorageFacts } from "../../platform/linux/storage-facts.ts";
 import type { DiskEvidence, UncoveredEvidence } from "./consistency-verdict.ts";
+import { type WatchedDevices, watchedDevices } from "./window-writes.ts";
 
 export type JobPlan = {
 	readonly targets: readonly FreezeTarget[];
@@ -27,6 +28,8 @@ export type JobPlan = {
 	readonly notCovered: readonly NotCovered[];
 	/** Can't be frozen, but may be shown to have stood still: see `still-file-systems.ts`. */
 	readonly maybeStill: readonly LeftOutFileSystem[];
+	/** Those of `targets` whose devices tell when they were written to in the window. */
+	readonly watched: WatchedDevices;
 	/** Superblock and UUID of all that the plan knew as writable, to tell what appears later. */
 	readonly known: ReadonlySet<string>;
 };
@@ -74,6 +77,7 @@ export async function planJob(
 			})),
 		],
 		maybeStill: still,
+		watched: new Map([...watchedDevices(facts)].filter(([superblock]) => planned.has(superblock))),
 		known: new Set(writableOnes(plan).map(identify)),
 	};
 }

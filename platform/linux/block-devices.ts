@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { readdir, readFile, readlink, realpath } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 
@@ -52,8 +53,24 @@ async function readBlockDevice(number: string): Promise<BlockDevice> {
 
 /** Writes that the device has completed since boot: stands still when nothing wrote. */
 export async function readWriteCount(number: string): Promise<number> {
-	const fields = (await readFile(`${sysfs}/${number}/stat`, "utf8")).trim().split(/\s+/);
-	return Number(fields[4]);
+	return parseWriteCount(await readFile(statPath(number), "utf8"));
+}
+
+/** The same at once, for the held window: sysfs never waits for a disk. Undefined: the device has none. */
+export function findWriteCount(number: string): number | undefined {
+	try {
+		return parseWriteCount(readFileSync(statPath(number), "utf8"));
+	} catch {
+		return undefined;
+	}
+}
+
+function statPath(number: string): string {
+	return `${sysfs}/${number}/stat`;
+}
+
+function parseWriteCount(stat: string): number {
+	return Number(stat.trim().split(/\s+/)[4]);
 }
 
 async function readSlaves(folder: string): Promise<string[]> {
