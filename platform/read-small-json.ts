@@ -1,0 +1,43 @@
+import type { z } from "zod";
+import { type ErrorCode, StillpointError } from "../contracts/errors.ts";
+import { findSmallFile, findSmallFileSync, type SmallFile } from "./read-small-file.ts";
+
+export type SmallJson<T> = SmallFile & { readonly schema: z.ZodType<T> };
+
+/** A small file of JSON that matches its schema; undefined when there is none. @throws `is.code`, naming file and field */
+export async function findSmallJson<T>(path: string, is: SmallJson<T>): Promise<T | undefined> {
+	const text = await findSmallFile(path, is);
+	return text === undefined ? undefined : checkJson(parseJson(text, path, is.code), path, is);
+}
+
+/** @throws `is.code`, also when there is none */
+export async function readSmallJson<T>(path: string, is: SmallJson<T>): Promise<T> {
+	const text = await findSmallFile(path, is);
+	if (text === undefined) throw new StillpointError(is.code, `${path} does not exist`, { details: { path } });
+	return checkJson(parseJson(text, path, is.code), path, is);
+}
+
+export function findSmallJsonSync<T>(path: string, is: SmallJson<T>): T | undefined {
+	const text = findSmallFileSync(path, is);
+	return text === undefined ? undefined : checkJson(parseJson(text, path, is.code), path, is);
+}
+
+/** @param path stands in the error. */
+export function parseJson(text: string, path: string, code: ErrorCode): unknown {
+	try {
+		return JSON.parse(text);
+	} catch (cause) {
+		throw new StillpointError(code, `${path} is no JSON: ${(cause as Error).message}`, { cause, details: { path } });
+	}
+}
+
+/** @throws `is.code` naming the first field that is wrong; all stand in the details */
+export function checkJson<T>(value: unknown, path: string, is: { code: ErrorCode; schema: z.ZodType<T> }): T {
+	const parsed = is.schema.safeParse(value);
+	if (parsed.success) return parsed.data;
+	const issues = parsed.error.issues.map((issue) => {
+		const field = issue.path.map(String).join(".");
+		return field === "" ? issue.message : `${field}: ${issue.message}`;
+	});
+	throw new StillpointError(is.code, `${path}: ${issues[0]}`, { details: { path, issues } });
+}
