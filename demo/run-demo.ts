@@ -5,7 +5,6 @@ import { renderReport } from "../command-line/render-report.ts";
 import { renderVerification } from "../command-line/render-verification.ts";
 import type { ControllerJob } from "../contracts/controller-messages.ts";
 import { StillpointError } from "../contracts/errors.ts";
-import type { Verification } from "../contracts/verification.ts";
 import { type ControllerClient, connectController } from "../controller/client.ts";
 import { readOperatorFiles } from "../controller/operator-files.ts";
 import { statePaths } from "../controller/state-folder.ts";
@@ -20,30 +19,22 @@ import {
 } from "./programs.ts";
 import { bundle, makeScratchFolders } from "./scratch-folders.ts";
 import { makeScratchMachine, type ScratchMachine } from "./scratch-machine.ts";
+import { findFaults, renderTruth, type SnapshotTruth, type WriterTruth } from "./snapshot-truth.ts";
 import { acknowledgedBefore, longestStallMs, type WriterHistory } from "./writers.ts";
-
-export type WriterTruth = {
-	path: string;
-	kind: string;
-	acknowledgedBeforeFreeze: number;
-	/** In the recovery point, whole and in order. */
-	found: number;
-	longestStallMs: number;
-	ok: boolean;
-};
-
-export type SnapshotTruth = {
-	job: ControllerJob;
-	verification: Verification;
-	writers: WriterTruth[];
-};
 
 export type DemoResult = { schemaVersion: 1; ok: boolean; good: SnapshotTruth; bad: SnapshotTruth; faults: string[] };
 
-export type DemoOptions = { keep: boolean; signal: AbortSignal; say: (line: string) => void };
+export type DemoOptions = {
+	/** Leave all running, writers too, until the signal. */
+	keep: boolean;
+	signal: AbortSignal;
+	say: (line: string) => void;
+	/** Called once, before anything is kept running. */
+	onResult: (result: DemoResult) => void;
+};
 
 /** Runs the whole demo. Whatever it made is gone when it returns or throws. */
-export async function runDemo({ keep, signal, say }: DemoOptions): Promise<DemoResult> {
+export async function runDemo({ keep, signal, say, onResult }: DemoOptions): Promise<DemoResult> {
 	await using folders = await makeScratchFolders(keep);
 	say("Bundling the programs");
 	await bundle(folders.dist, signal);
@@ -77,11 +68,15 @@ export async function runDemo({ keep, signal, say }: DemoOptions): Promise<DemoR
 
 	const faults = findFaults(good, bad);
 	say("");
+	say(renderTruth(good, bad));
+	say("");
 	for (const fault of faults) say(`FAULT: ${fault}`);
 	if (faults.length === 0)
 		say("Labels and truth agree: the held snapshot is what it says, and the bad one is seen to be bad.");
-	if (keep) await explore(folders, agentId, good, { say, signal });
-	return { schemaVersion: 1, ok: faults.length === 0, good, bad, faults };
+	const result: DemoResult = { schemaVersion: 1, ok: faults.length === 0, good, bad, faults };
+	onResult(result);
+	if (keep) await explore(folders, machine, agentId, good, { say, signal });
+	return result;
 }
 
 async function takeSnapshot(
@@ -96,10 +91,10 @@ async function takeSnapshot(
 	await using ending = new AsyncDisposableStack();
 	for (const writer of writers) ending.use(writer);
 	await sleep(1500, undefined, { signal });
-	const orderedAtMs = Date.now();
+	const orderedAt = { unixMs: Date.now(), monotonicMs: monotonicNowMs() };
 	const { jobId } = await client.orderSnapshot(agentId, { jobId: randomUUID(), level, acceptLevel: level });
 	const job = await client.waitForJob(jobId, { onChange: ({ state }) => say(`  ${state}`), signal });
-	const endedAtMs = Date.now();
+	const endedAtMs = monotonicNowMs();
 	await sleep(300, undefined, { signal });
 	const histories = await Promise.all(writers.map((writer) => writer.stop()));
 	if (job.recoveryPointId === undefined || job.report === undefined) {
@@ -115,10 +110,10 @@ async function takeSnapshot(
 	const kept = join(statePaths(controllerFolder(folders)).recoveryPoints, job.recoveryPointId);
 	const images = new Map(disks.map((disk) => [disk.name, join(kept, disk.image)]));
 	const found = await findCommits(images, machine, histories, folders.base, signal);
-	const writersTruth = histories.map((history) => judgeWriter(history, found, job, orderedAtMs, endedAtMs));
+	const writersTruth = histories.map((history) => judgeWriter(history, found, job, orderedAt, endedAtMs));
 	for (const one of writersTruth) {
 		say(
-			`  ${one.kind} writer on ${one.path}: ${one.acknowledgedBeforeFreeze} commits acknowledged before the ${level === "crash" ? "order" : "freeze"}, ` +
+			`  ${one.kind} writer on ${one.path}: ${one.acknowledgedBefore} commits acknowledged before the ${level === "crash" ? "order" : "freeze"}, ` +
 				`${one.found} in the recovery point; longest stall ${one.longestStallMs} ms`,
 		);
 	}
@@ -129,39 +124,22 @@ function judgeWriter(
 	history: WriterHistory,
 	found: CommitsFound,
 	job: ControllerJob,
-	orderedAtMs: number,
+	orderedAt: { unixMs: number; monotonicMs: number },
 	endedAtMs: number,
 ): WriterTruth {
 	// Without a freeze there is no instant that the copy stands for: the order's own time is the fairest one.
-	const frozenAtMs = job.report?.frozenAt === undefined ? orderedAtMs : Date.parse(job.report.frozenAt);
-	const acknowledged = acknowledgedBefore(history, frozenAtMs);
-	const inImage = found.get(history.path) ?? 0;
+	const frozenAtMs = job.report?.frozenAt === undefined ? orderedAt.unixMs : Date.parse(job.report.frozenAt);
 	return {
 		path: history.path,
 		kind: history.kind,
-		acknowledgedBeforeFreeze: acknowledged,
-		found: inImage,
-		longestStallMs: longestStallMs(history, orderedAtMs, endedAtMs),
-		ok: acknowledged > 0 && inImage >= acknowledged,
+		acknowledgedBefore: acknowledgedBefore(history, frozenAtMs),
+		found: found.get(history.path) ?? 0,
+		longestStallMs: Math.round(longestStallMs(history, orderedAt.monotonicMs, endedAtMs)),
 	};
 }
 
-/** Every way in which a label and the truth can disagree. */
-function findFaults(good: SnapshotTruth, bad: SnapshotTruth): string[] {
-	const faults: string[] = [];
-	const expect = (holds: boolean, fault: string) => void (holds || faults.push(fault));
-	expect(good.job.level === "application", `the held snapshot is labelled ${good.job.level}, not application`);
-	expect(good.verification.agrees, "the verification contradicts the label of the held snapshot");
-	expect(good.verification.looksLike === "file-system", "the images of the held snapshot do not look like a freeze");
-	for (const one of good.writers) {
-		expect(
-			one.ok,
-			`${one.path}: ${one.found} of ${one.acknowledgedBeforeFreeze} acknowledged commits are in the recovery point`,
-		);
-	}
-	expect(bad.job.level === "crash", `the snapshot without a freeze is labelled ${bad.job.level}, not crash`);
-	expect(bad.verification.looksLike === "crash", "the verification does not see that the bad snapshot was not held");
-	return faults;
+function monotonicNowMs(): number {
+	return Number(process.hrtime.bigint()) / 1e6;
 }
 
 async function connected(client: ControllerClient, agentId: string, signal: AbortSignal): Promise<void> {
@@ -174,10 +152,13 @@ async function connected(client: ControllerClient, agentId: string, signal: Abor
 
 async function explore(
 	folders: Folders,
+	machine: ScratchMachine,
 	agentId: string,
 	good: SnapshotTruth,
 	{ say, signal }: Pick<DemoOptions, "say" | "signal">,
 ): Promise<void> {
+	await using ending = new AsyncDisposableStack();
+	for (const writer of await machine.startWriters()) ending.use(writer);
 	const state = `--state-dir ${controllerFolder(folders)}`;
 	say("");
 	say("Everything keeps running until Ctrl-C. To explore it:");

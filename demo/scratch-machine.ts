@@ -2,8 +2,10 @@
  * What the demo takes a snapshot of: real file systems on loop devices, which stand for the disks of a machine, with
  * writers on each of them. One file system lies in a file on another, as container and VM images do.
  */
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { execa } from "execa";
+import { StillpointError } from "../contracts/errors.ts";
 import { type LoopFileSystem, type LoopFileSystemType, makeLoopFileSystem } from "../test/fixtures/loop-file-system.ts";
 import { missingTools, packagesOf } from "../test/fixtures/required-tools.ts";
 import { startWriter, type Writer } from "./writers.ts";
@@ -29,22 +31,23 @@ export async function makeScratchMachine(folder: string): Promise<ScratchMachine
 	await using undo = new AsyncDisposableStack();
 	const left: string[] = [];
 	const disks: ScratchDisk[] = [];
-	const wanted: { name: string; fsType: LoopFileSystemType; sizeMiB: number }[] = [
-		{ name: "system", fsType: "ext4", sizeMiB: 256 },
-		{ name: "database", fsType: "ext4", sizeMiB: 128 },
-		{ name: "files", fsType: "xfs", sizeMiB: 320 },
-		{ name: "media", fsType: "btrfs", sizeMiB: 192 },
-	];
-	for (const one of wanted) {
-		const missing = missingTools([`mkfs.${one.fsType}`]);
-		if (missing.length > 0) {
-			left.push(`${one.fsType}: apt-get install ${packagesOf(missing).join(" ")}`);
-			continue;
-		}
-		const fileSystem = undo.use(await makeLoopFileSystem({ dir: folder, ...one }));
-		disks.push({ name: kernelName(fileSystem.device), image: fileSystem.imagePath, fileSystem });
+	requireWhatDebianHas();
+	const addDisk = async (name: string, fsType: LoopFileSystemType, sizeMiB: number): Promise<ScratchDisk> => {
+		const fileSystem = undo.use(await makeLoopFileSystem({ dir: folder, name, fsType, sizeMiB }));
+		const disk = { name: kernelName(fileSystem.device), image: fileSystem.imagePath, fileSystem };
+		disks.push(disk);
+		return disk;
+	};
+	const system = await addDisk("system", "ext4", 256);
+	const database = await addDisk("database", "ext4", 128);
+	for (const [name, fsType, sizeMiB] of [
+		["files", "xfs", 320],
+		["media", "btrfs", 192],
+	] as const) {
+		const why = await whyNotHere(fsType);
+		if (why === undefined) await addDisk(name, fsType, sizeMiB);
+		else left.push(`${fsType}: ${why}`);
 	}
-	const [system, database] = disks as [ScratchDisk, ScratchDisk];
 	const inside = join(system.fileSystem.mountPoint, "images");
 	await mkdir(inside);
 	const nested = undo.use(await makeLoopFileSystem({ dir: inside, fsType: "ext4", sizeMiB: 64, name: "inner" }));
@@ -64,6 +67,39 @@ export async function makeScratchMachine(folder: string): Promise<ScratchMachine
 			]),
 		[Symbol.asyncDispose]: () => owned.disposeAsync(),
 	};
+}
+
+/** Every Debian has these; a cut-down container may not. */
+function requireWhatDebianHas(): void {
+	const needed = [
+		"bash",
+		"mkfs.ext4",
+		"e2fsck",
+		"losetup",
+		"mount",
+		"umount",
+		"blkid",
+		"fsfreeze",
+		"unshare",
+		"nsenter",
+		"setpriv",
+	];
+	const missing = missingTools(needed);
+	if (missing.length === 0) return;
+	const packages = packagesOf(missing);
+	const install = packages.length > 0 ? `: apt-get install ${packages.join(" ")}` : "";
+	throw new StillpointError("tool-missing", `npm start needs ${missing.join(", ")}${install}`, {
+		details: { missing },
+	});
+}
+
+/** Undefined when file systems of the type can be made and mounted. */
+async function whyNotHere(fsType: string): Promise<string | undefined> {
+	const missing = missingTools([`mkfs.${fsType}`]);
+	if (missing.length > 0) return `apt-get install ${packagesOf(missing).join(" ")}`;
+	if ((await readFile("/proc/filesystems", "utf8")).split(/\s+/).includes(fsType)) return undefined;
+	const loaded = await execa("modprobe", [fsType], { reject: false });
+	return loaded.exitCode === 0 ? undefined : "this kernel cannot mount it";
 }
 
 function kernelName(device: string): string {

@@ -47,8 +47,8 @@ async function main(): Promise<number> {
 			keep: values.keep === true,
 			signal: stopping.signal,
 			say: (line) => void (json ? process.stderr : process.stdout).write(`${line}\n`),
+			onResult: (document) => void (json && process.stdout.write(`${JSON.stringify(document)}\n`)),
 		});
-		if (json) process.stdout.write(`${JSON.stringify(result)}\n`);
 		return result.ok ? 0 : 3;
 	} catch (thrown) {
 		const usage = thrown instanceof TypeError && "code" in thrown;

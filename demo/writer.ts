@@ -9,8 +9,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { encodeRecord } from "./record-format.ts";
 
 const [kind, path = ""] = process.argv.slice(2);
-/** `acknowledgedAt[n]`: Unix time in ms at which commit n returned. */
+/** When commit n returned: Unix time to compare with a report, and monotonic time, which no step of the clock falsifies. */
 const acknowledgedAt: number[] = [];
+const monotonicMs: number[] = [];
 let stopping = false;
 process.on("message", (message) => {
 	if (message === "stop") stopping = true;
@@ -24,9 +25,10 @@ process.send?.({ type: "started" });
 while (!stopping) {
 	writer.commit(acknowledgedAt.length);
 	acknowledgedAt.push(Date.now());
+	monotonicMs.push(Number(process.hrtime.bigint()) / 1e6);
 	await sleep(2);
 }
-process.send?.({ type: "stopped", acknowledgedAt }, () => process.disconnect?.());
+process.send?.({ type: "stopped", acknowledgedAt, monotonicMs }, () => process.disconnect?.());
 
 function openFile(file: string): Disposable & { commit(sequence: number): void } {
 	const fd = openSync(file, "w");

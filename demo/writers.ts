@@ -9,6 +9,8 @@ export type WriterHistory = {
 	path: string;
 	/** Unix time in ms of each acknowledged commit; the index is its sequence number. */
 	acknowledgedAt: readonly number[];
+	/** The same on CLOCK_MONOTONIC, which all processes of a boot share. */
+	monotonicMs: readonly number[];
 };
 
 export type Writer = AsyncDisposable & {
@@ -30,7 +32,7 @@ export async function startWriter(kind: WriterKind, path: string): Promise<Write
 		child.once("close", () => resolve());
 		child.once("error", () => resolve());
 	});
-	const messages: { type: string; acknowledgedAt?: number[] }[] = [];
+	const messages: { type: string; acknowledgedAt?: number[]; monotonicMs?: number[] }[] = [];
 	child.on("message", (message) => messages.push(message as (typeof messages)[number]));
 	await Promise.race([once(child, "message"), ended]);
 	if (messages.length === 0) throw new Error(`the writer on ${path} did not start`);
@@ -41,7 +43,7 @@ export async function startWriter(kind: WriterKind, path: string): Promise<Write
 			await ended;
 			const last = messages.at(-1);
 			if (last?.type !== "stopped") throw new Error(`the writer on ${path} ended by itself`);
-			return { kind, path, acknowledgedAt: last.acknowledgedAt ?? [] };
+			return { kind, path, acknowledgedAt: last.acknowledgedAt ?? [], monotonicMs: last.monotonicMs ?? [] };
 		})();
 		return history;
 	};
@@ -55,11 +57,11 @@ export async function startWriter(kind: WriterKind, path: string): Promise<Write
 	};
 }
 
-/** The longest time between two commits of which one falls into [fromMs, toMs], Unix time. */
-export function longestStallMs(history: WriterHistory, fromMs: number, toMs: number): number {
+/** The longest time between two commits that overlaps [fromMs, toMs] of CLOCK_MONOTONIC. */
+export function longestStallMs(history: Pick<WriterHistory, "monotonicMs">, fromMs: number, toMs: number): number {
 	let longest = 0;
 	let before: number | undefined;
-	for (const at of history.acknowledgedAt) {
+	for (const at of history.monotonicMs) {
 		if (before !== undefined && at >= fromMs && before <= toMs) longest = Math.max(longest, at - before);
 		before = at;
 	}
@@ -67,7 +69,7 @@ export function longestStallMs(history: WriterHistory, fromMs: number, toMs: num
 }
 
 /** How many commits were acknowledged before the given Unix time. */
-export function acknowledgedBefore(history: WriterHistory, atMs: number): number {
+export function acknowledgedBefore(history: Pick<WriterHistory, "acknowledgedAt">, atMs: number): number {
 	let count = 0;
 	for (const at of history.acknowledgedAt) {
 		if (at >= atMs) break;
