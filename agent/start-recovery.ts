@@ -8,14 +8,18 @@ import { findSnapshotTold, forgetSnapshotTold } from "./snapshot-told.ts";
 /**
  * The first thing after the lock, before any folder on a disk is touched: thaws what the ledgers name.
  * @throws `stuck` when something of ours is still frozen: whatever comes next in a start could hang on it.
+ * `ledger-invalid` when nothing tells whether it is, with the file to look at.
  */
 export async function thawEarlierLife(runDir: string, signal: AbortSignal): Promise<LedgerThawResult[]> {
 	const results = await thawFromLedgers(runDir, { signal });
 	const left = results.filter(({ result }) => result === "thaw-failed");
-	if (left.length > 0)
-		throw new StillpointError("stuck", `still frozen: ${left.map(({ mountPoint }) => mountPoint).join(", ")}`, {
-			details: { results },
-		});
+	const unknown = left.filter(({ ledger }) => ledger !== undefined).map(({ detail }) => detail);
+	const frozen = left.filter(({ ledger }) => ledger === undefined).map(({ mountPoint }) => mountPoint);
+	if (frozen.length > 0) {
+		const what = [`still frozen: ${frozen.join(", ")}`, ...unknown].join("; ");
+		throw new StillpointError("stuck", what, { details: { results } });
+	}
+	if (unknown.length > 0) throw new StillpointError("ledger-invalid", unknown.join("; "), { details: { results } });
 	return results;
 }
 

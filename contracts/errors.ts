@@ -263,6 +263,12 @@ export const errorCatalogue = {
 		"The kernel has not yet let go of a freeze; it is thawed as soon as it does.",
 		"Wait, or end the writer or operation that the freeze waits for; then run: stillpoint thaw.",
 	),
+	"ledger-invalid": row(
+		9,
+		false,
+		"A ledger of frozen file systems cannot be read: what it stands for may still be frozen.",
+		"Look whether a file system is frozen (a write to it hangs; fsfreeze -u thaws it), then remove the named file.",
+	),
 	"snapshot-failed": row(
 		8,
 		true,

@@ -107,10 +107,12 @@ export const ledgerSchema = z.strictObject({
 	jobId: z.string(),
 	bootId: z.string(),
 	/** The freezer, and its start time from /proc/PID/stat: together they name one process for ever. */
-	freezer: z.strictObject({ pid: z.int(), startTime: z.string() }),
+	freezer: z.strictObject({ pid: z.int().positive(), startTime: z.string() }),
 	fileSystems: z.array(freezeTargetSchema.extend({ state: freezeResultSchema, fd: z.int() })),
 });
 export type Ledger = z.infer<typeof ledgerSchema>;
+
+export const maxLedgerBytes = 4 * 1024 * 1024;
 
 /** States in which a file system may be frozen by us, so that a rescuer must thaw it. */
 export function mayBeOurs(state: FreezeResult): boolean {

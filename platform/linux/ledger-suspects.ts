@@ -1,6 +1,7 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { dirname } from "node:path";
-import { ledgerSchema, mayBeOurs } from "../../contracts/freezer-protocol.ts";
+import { mayBeOurs } from "../../contracts/freezer-protocol.ts";
+import { findLedgerSync } from "./find-ledger.ts";
 import type { HeldFolder } from "./target-folders.ts";
 
 /**
@@ -9,16 +10,12 @@ import type { HeldFolder } from "./target-folders.ts";
  * tells nothing: then all are.
  */
 export function findSuspects(ledgerPath: string, folders: readonly HeldFolder[]): readonly HeldFolder[] {
-	let text: string;
 	try {
-		text = readFileSync(ledgerPath, "utf8");
-	} catch (error) {
-		const removed = (error as NodeJS.ErrnoException).code === "ENOENT" && existsSync(dirname(ledgerPath));
-		return removed ? [] : folders;
-	}
-	try {
-		const { fileSystems } = ledgerSchema.parse(JSON.parse(text));
-		const ours = new Set(fileSystems.filter(({ state }) => mayBeOurs(state)).map(({ superblock }) => superblock));
+		const ledger = findLedgerSync(ledgerPath);
+		if (ledger === undefined) return existsSync(dirname(ledgerPath)) ? [] : folders;
+		const ours = new Set(
+			ledger.fileSystems.filter(({ state }) => mayBeOurs(state)).map(({ superblock }) => superblock),
+		);
 		return folders.filter(({ target }) => ours.has(target.superblock));
 	} catch {
 		return folders;

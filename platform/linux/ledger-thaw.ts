@@ -1,9 +1,10 @@
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { StillpointError } from "../../contracts/errors.ts";
-import { type Ledger, ledgerSchema, mayBeOurs } from "../../contracts/freezer-protocol.ts";
+import { asStillpointError, StillpointError } from "../../contracts/errors.ts";
+import { type Ledger, mayBeOurs } from "../../contracts/freezer-protocol.ts";
 import { readBootId } from "./boot-id.ts";
+import { findLedger } from "./find-ledger.ts";
 import { removeLedger } from "./freezer/ledger-file.ts";
 import { isVisible } from "./mount-lookup.ts";
 import { readOtherMountNamespaces } from "./mount-namespaces.ts";
@@ -19,6 +20,8 @@ export type LedgerThawResult = {
 	readonly result: RescueResult["result"];
 	/** Why it is `thaw-failed`. */
 	readonly detail?: string;
+	/** The file that is no ledger of ours: what it stands for is not known and was not touched. */
+	readonly ledger?: string;
 };
 
 export type LedgerThawOptions = {
@@ -32,7 +35,8 @@ export type LedgerThawOptions = {
 /**
  * Thaws what earlier lives of Stillpoint left frozen, by the ledgers in `runDir`. Only what a ledger of this boot says
  * may be ours is touched, and no call is made that hangs on a frozen disk. A freezer that still runs is asked first.
- * Ledgers whose file systems all answered are removed.
+ * Ledgers whose file systems all answered are removed, and those of another boot: that thawed everything. A file that is
+ * no ledger of ours stays and is one result, with `ledger`: somebody must look.
  * @throws `state-unusable` when the folder can't be read; a folder that does not exist is empty.
  */
 export async function thawFromLedgers(runDir: string, options: LedgerThawOptions = {}): Promise<LedgerThawResult[]> {
@@ -43,23 +47,31 @@ export async function thawFromLedgers(runDir: string, options: LedgerThawOptions
 		const path = join(folder, name);
 		const ledger = await readLedger(path);
 		if (ledger === "absent") continue;
-		if (ledger === "unreadable") {
-			const detail = `${path} is no ledger: what it stands for was not touched`;
-			results.push({
-				jobId: name.slice(0, -".json".length),
-				superblock: "",
-				mountPoint: "",
-				result: "thaw-failed",
-				detail,
-			});
+		if (ledger instanceof StillpointError) {
+			results.push(notALedger(path, name.slice(0, -".json".length), ledger));
 			continue;
 		}
-		if (ledger.bootId !== bootId) continue;
+		if (ledger.bootId !== bootId) {
+			removeLedger(path);
+			continue;
+		}
 		const found = await thawFromLedger(path, ledger, options);
 		if (found.every((one) => one.result !== "thaw-failed")) removeLedger(path);
 		results.push(...found);
 	}
 	return results;
+}
+
+function notALedger(path: string, jobId: string, why: StillpointError): LedgerThawResult {
+	const wayOut = `look whether a file system is frozen (a write to it hangs; fsfreeze -u MOUNTPOINT thaws it), then: rm -r ${path}`;
+	return {
+		jobId,
+		superblock: "",
+		mountPoint: "",
+		result: "thaw-failed",
+		detail: `${why.message}; what it stands for was not touched: ${wayOut}`,
+		ledger: path,
+	};
 }
 
 async function thawFromLedger(path: string, ledger: Ledger, options: LedgerThawOptions): Promise<LedgerThawResult[]> {
@@ -76,7 +88,7 @@ async function thawFromLedger(path: string, ledger: Ledger, options: LedgerThawO
 	await whenGone(ledger.freezer, AbortSignal.any([askLimit, signal]));
 	sendSignal(ledger.freezer, "SIGKILL");
 	const now = await readLedger(path);
-	const still = now === "absent" ? [] : now === "unreadable" ? suspects : suspectsOf(now);
+	const still = now === "absent" ? [] : now instanceof StillpointError ? suspects : suspectsOf(now);
 	const mayBe = new Set(still.map(({ superblock }) => superblock));
 	const byItself = suspects.filter(({ superblock }) => !mayBe.has(superblock));
 	const folders = held.folders.filter(({ target }) => mayBe.has(target.superblock));
@@ -148,11 +160,12 @@ function suspectsOf(ledger: Ledger): Ledger["fileSystems"] {
 	return ledger.fileSystems.filter((one) => mayBeOurs(one.state));
 }
 
-async function readLedger(path: string): Promise<Ledger | "absent" | "unreadable"> {
+/** A fault is told, not thrown: another ledger may be good. */
+async function readLedger(path: string): Promise<Ledger | "absent" | StillpointError> {
 	try {
-		return ledgerSchema.parse(JSON.parse(await readFile(path, "utf8")));
+		return (await findLedger(path)) ?? "absent";
 	} catch (error) {
-		return (error as NodeJS.ErrnoException).code === "ENOENT" ? "absent" : "unreadable";
+		return asStillpointError(error);
 	}
 }
 
