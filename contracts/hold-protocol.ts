@@ -76,7 +76,12 @@ export type SnapshotOutcome = z.infer<typeof snapshotOutcomeSchema>;
 
 /** What an asker may tell a job that was accepted. */
 export const holdCommandSchema = z.discriminatedUnion("type", [
-	z.strictObject({ type: z.literal("freeze"), jobId }),
+	z.strictObject({
+		type: z.literal("freeze"),
+		jobId,
+		/** How long the asker expects the snapshot itself to take; for the report. */
+		predictedMs: z.number().nonnegative().max(3_600_000).optional(),
+	}),
 	z.strictObject({ type: z.literal("done"), jobId, disks: z.array(snapshotOutcomeSchema).max(256) }),
 	z.strictObject({
 		type: z.literal("described"),

@@ -51,6 +51,7 @@ export const fileSystemReportSchema = z.object({
 	/** Freeze level: 0 is frozen first. */
 	level: z.int(),
 	result: freezeResultSchema,
+	/** All syncs before the freeze together; writers were not blocked meanwhile. */
 	syncMs: ms.optional(),
 	freezeMs: ms.optional(),
 	heldMs: ms.optional(),
@@ -133,6 +134,7 @@ export const reportSchema = z.object({
 	extension: z.object({ name: z.string(), version: z.string() }),
 	window: z
 		.object({
+			/** What the asker expected its snapshot to take; to compare with `heldMs`. */
 			predictedMs: ms.optional(),
 			/** First freeze call to last freeze answer. */
 			freezeMs: ms,

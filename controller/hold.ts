@@ -118,7 +118,7 @@ async function reachFrozen(talk: Talk, undo: AsyncDisposableStack): Promise<Froz
 		throw new StillpointError("message-invalid", 'the agent said "frozen" before it was told to freeze');
 	job.setState("freezing");
 	progress.owed = "cancel";
-	channel.send({ type: "freeze", jobId: order.jobId });
+	channel.send({ type: "freeze", jobId: order.jobId, predictedMs });
 	const { leftMs, worth } = await expectWord(talk, "frozen", deadline.signal);
 	progress.owed = "release";
 	// Where nothing is frozen there is nothing to time.

@@ -39,7 +39,7 @@ export function buildReport(
 	};
 }
 
-function windowOf({ answers }: JobRecord): Report["window"] {
+function windowOf({ answers, predictedMs }: JobRecord): Report["window"] {
 	const freezes = [...answers.freezes.values()].filter(({ result }) => result === "frozen");
 	const thaws = [...answers.thaws.values()].filter(({ result }) => result === "thawed");
 	if (freezes.length === 0 || thaws.length === 0) return undefined;
@@ -49,6 +49,7 @@ function windowOf({ answers }: JobRecord): Report["window"] {
 	const firstThawMs = Math.min(...thaws.map((one) => one.startedAtMs));
 	const lastThawMs = Math.max(...thaws.map((one) => one.endedAtMs));
 	return {
+		...(predictedMs === undefined ? {} : { predictedMs: round(predictedMs) }),
 		freezeMs: span(firstCallMs, lastFrozenMs),
 		heldMs: span(lastFrozenMs, firstThawMs),
 		thawMs: span(firstThawMs, lastThawMs),

@@ -15,6 +15,7 @@ export class JobRecord {
 	readonly startedAtMs: number;
 	readonly startedAt: Date;
 	readonly answers = new HoldAnswers();
+	/** Superblock to the time that all its syncs before the freeze took together. */
 	readonly syncMs = new Map<string, number>();
 	/** Superblock to the nonce of its marker. */
 	readonly markers = new Map<string, string>();
@@ -23,6 +24,8 @@ export class JobRecord {
 	readonly uncovered: UncoveredEvidence[] = [];
 	readonly notCovered: NotCovered[] = [];
 	plan: JobPlan | undefined;
+	/** How long the asker expects its snapshot to take. */
+	predictedMs: number | undefined;
 	applications: Applications | undefined;
 	/** Just before the first freeze call. */
 	freezingAtMs: number | undefined;
@@ -43,6 +46,10 @@ export class JobRecord {
 		this.request = request;
 		this.startedAtMs = clock.nowMs();
 		this.startedAt = clock.utcNow();
+	}
+
+	addSync(superblock: string, tookMs: number): void {
+		this.syncMs.set(superblock, (this.syncMs.get(superblock) ?? 0) + tookMs);
 	}
 
 	evidence(): JobEvidence {

@@ -58,7 +58,7 @@ export async function prepareFileSystems(
 			syncWhileItPays(held.folders, calls, {
 				clock,
 				signal,
-				onSync: (superblock, syncMs) => record.syncMs.set(superblock, syncMs),
+				onSync: (superblock, syncMs) => record.addSync(superblock, syncMs),
 			}),
 		),
 	]);

@@ -15,6 +15,12 @@ export function requireReachable({ record }: Job): void {
 		if (record.plan?.targets.length !== 0 || order.acceptLevel === "crash") return;
 		throw new StillpointError("nothing-to-freeze", "no file system lies on the disks of the order");
 	}
+	if (reachable !== "crash") {
+		const details = { reachable, because: ["no-applications"] };
+		throw new StillpointError("level-unreachable", `${reachable} at best: ${becauseTexts["no-applications"]}`, {
+			details,
+		});
+	}
 	// What the verdict would say if all went well from here.
 	const { because } = judge({ ...evidence, window: { fromMs: 0, untilMs: 0 }, lookedAgain: true, fileSystems: [] });
 	const known = because.filter((word) => word !== "evidence-lost" && word !== "snapshot-not-taken");

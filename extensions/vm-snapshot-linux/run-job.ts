@@ -72,6 +72,7 @@ async function makeSnapshot(job: Job): Promise<void> {
 	phases.advance("prepared");
 	const go = await host.commands.wait(["freeze", "release"], preparing);
 	if (go.type === "release") throw whyReleased(go);
+	record.predictedMs = go.predictedMs;
 
 	phases.advance("scripts");
 	if (record.applications !== undefined) {
@@ -84,7 +85,7 @@ async function makeSnapshot(job: Job): Promise<void> {
 		await syncWhileItPays(folders, calls, {
 			clock,
 			signal: preparing,
-			onSync: (superblock, syncMs) => record.syncMs.set(superblock, syncMs),
+			onSync: (superblock, syncMs) => record.addSync(superblock, syncMs),
 		});
 	}
 	const counts = await countWritesBefore(plan.maybeStill, calls, AbortSignal.timeout(stillLimitMs)).catch(

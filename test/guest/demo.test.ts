@@ -89,6 +89,7 @@ describe.skipIf(missing)(`npm start${missing ? `: ${missing}` : ""}`, () => {
 		});
 		expect(document.good.writers).toHaveLength(6);
 		expect(document.good.job.report.fileSystems).toHaveLength(5);
+		expect(document.good.job.report.window.predictedMs).toBeGreaterThan(0);
 		expect(result.exitCode).toBe(0);
 		expect(await nothingLeft(5_000)).toEqual([]);
 	});

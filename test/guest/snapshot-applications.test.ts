@@ -39,7 +39,9 @@ describe.skipIf(missing)(`applications in a job${missing ? `: ${missing}` : ""}`
 		test("none configured: file-system at best, and not even begun where more is wanted", async () => {
 			await configure({});
 			const strict = await start([one], { ...application, acceptLevel: "application" }, withScripts());
-			expect((await strict.report()).error?.code).toBe("level-unreachable");
+			const { error } = await strict.report();
+			expect(error?.code).toBe("level-unreachable");
+			expect(error?.message).toContain("No application is configured");
 			expect(strict.events.some(({ type }) => type === "targets")).toBe(false);
 			const host = await start([one], application, withScripts());
 			await toFrozen(host);
