@@ -1,0 +1,66 @@
+import type { Command } from "commander";
+import type { AgentRecord } from "../../../contracts/controller-messages.ts";
+import { StillpointError } from "../../../contracts/errors.ts";
+import type { CommandContext } from "../../command-context.ts";
+import { addControllerOptions, type ControllerOptions, connectAsOperator } from "../../controller-access.ts";
+import { printResult, table } from "../../output.ts";
+import type { Act } from "../../run-command-line.ts";
+
+export function addAgentsCommands(controller: Command, context: CommandContext, act: Act): void {
+	const agents = controller.command("agents").description("the enrolled agents and their disks");
+	// Options stand with each command below, not with the group: there they would be taken from the wrong place.
+	addControllerOptions(agents.command("list", { isDefault: true }).description("list the enrolled agents")).action(
+		(options: ControllerOptions) =>
+			act(options, async () => {
+				using api = await connectAsOperator(options.stateDir);
+				const list = await api.listAgents();
+				printResult(context, options.json === true, { agents: list }, () => renderAgents(list));
+				return undefined;
+			}),
+	);
+	addControllerOptions(
+		agents
+			.command("map")
+			.description("say where the disks of an agent lie on the controller's host; replaces what was said before"),
+	)
+		.argument("<agent>", "agent id")
+		.argument("<disk=path...>", "kernel name of the disk in the guest, and its image file or block device here")
+		.action((agentId: string, disks: string[], options: ControllerOptions) =>
+			act(options, async () => {
+				const mapping = disks.map(parseMapping);
+				using api = await connectAsOperator(options.stateDir);
+				const record = await api.mapDisks(agentId, mapping);
+				printResult(context, options.json === true, record, () => renderAgents([record]));
+				return undefined;
+			}),
+		);
+	for (const what of ["status", "inventory"] as const) {
+		addControllerOptions(agents.command(what).description(`ask a connected agent for its ${what}`))
+			.argument("<agent>", "agent id")
+			.action((agentId: string, options: ControllerOptions) =>
+				act(options, async () => {
+					using api = await connectAsOperator(options.stateDir);
+					const answer = what === "status" ? await api.readAgentStatus(agentId) : await api.readAgentInventory(agentId);
+					printResult(context, options.json === true, answer as object, () => JSON.stringify(answer, undefined, 2));
+					return undefined;
+				}),
+			);
+	}
+}
+
+function parseMapping(text: string): { name: string; image: string } {
+	const at = text.indexOf("=");
+	if (at < 1 || !text.slice(at + 1).startsWith("/"))
+		throw new StillpointError("usage-invalid", `${text}: write DISK=/absolute/path`);
+	return { name: text.slice(0, at), image: text.slice(at + 1) };
+}
+
+function renderAgents(list: readonly AgentRecord[]): string {
+	const rows = list.map((one) => [
+		one.agentId,
+		one.machine.hostname,
+		one.connected ? "connected" : "offline",
+		one.disks.map((disk) => `${disk.name}=${disk.image}`).join(" ") || "no disks mapped",
+	]);
+	return table([["agent", "host", "link", "disks"], ...rows]);
+}
