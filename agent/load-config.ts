@@ -1,10 +1,11 @@
 /** Configuration in layers: defaults < file < environment < flags. */
-import { readFile } from "node:fs/promises";
 import { isAbsolute } from "node:path";
 import { closest } from "fastest-levenshtein";
 import type { z } from "zod";
 import { StillpointError } from "../contracts/errors.ts";
 import { checkRootOwnedChain } from "../platform/linux/path-trust.ts";
+import { findSmallFile } from "../platform/read-small-file.ts";
+import { parseJson } from "../platform/read-small-json.ts";
 import { type AgentConfig, configSchema, listConfigKeys } from "./config-schema.ts";
 
 /** What the command line gives; all paths absolute. */
@@ -14,9 +15,6 @@ export type AgentFlags = {
 	readonly stateDir?: string;
 	readonly logDir?: string;
 	readonly runDir?: string;
-	readonly logLevel?: string;
-	/** Log lines go to stderr, too. */
-	readonly foreground?: boolean;
 };
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -34,6 +32,8 @@ export type LoadedConfig = {
 	/** Variables that look like ours and are not. */
 	readonly warnings: readonly string[];
 };
+
+const maxConfigBytes = 1024 * 1024;
 
 const defaultConfigFile = "/etc/stillpoint/agent.json";
 const folderDefaults: AgentFolders = {
@@ -66,10 +66,6 @@ export async function loadConfig(given: { flags: AgentFlags; environment: Enviro
 			origins[key] = "environment";
 		}
 	}
-	if (flags.logLevel !== undefined) {
-		put(tree, ["log", "level"], flags.logLevel);
-		origins["log.level"] = "flag";
-	}
 	const config = configSchema.safeParse(tree);
 	if (!config.success) throw invalid(config.error, configFile);
 	const folders = { ...folderDefaults };
@@ -82,27 +78,26 @@ export async function loadConfig(given: { flags: AgentFlags; environment: Enviro
 }
 
 async function readConfigFile(path: string, named: boolean): Promise<Record<string, unknown>> {
-	let text: string;
+	const text = await findConfigText(path);
+	if (text !== undefined) return parseConfigText(text, path);
+	if (!named) return { version: 1 };
+	throw new StillpointError("config-missing", `${path} does not exist`);
+}
+
+/** Nothing of it is read before it is known that only root could have written it. */
+async function findConfigText(path: string): Promise<string | undefined> {
 	try {
-		text = await readFile(path, "utf8");
-	} catch (cause) {
-		const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
-		if (code === "ENOENT" && !named) return { version: 1 };
-		if (code === "ENOENT") throw new StillpointError("config-missing", `${path} does not exist`, { cause });
-		throw new StillpointError("config-invalid", `${path} cannot be read: ${code}`, { cause });
+		const checked = process.getuid?.() === 0 ? await checkRootOwnedChain(path) : path;
+		return await findSmallFile(checked, { code: "config-invalid", limitBytes: maxConfigBytes });
+	} catch (error) {
+		if (error instanceof StillpointError && error.code === "not-found") return undefined;
+		throw error;
 	}
-	if (process.getuid?.() === 0) await checkRootOwnedChain(path);
-	return parseConfigText(text, path);
 }
 
 /** The file's object. Text that is no JSON object, or has no `version`, is `config-invalid`. */
 export function parseConfigText(text: string, path: string): Record<string, unknown> {
-	let value: unknown;
-	try {
-		value = JSON.parse(text);
-	} catch (cause) {
-		throw new StillpointError("config-invalid", `${path} is no JSON: ${(cause as Error).message}`, { cause });
-	}
+	const value = parseJson(text, path, "config-invalid");
 	if (typeof value !== "object" || value === null || Array.isArray(value))
 		throw new StillpointError("config-invalid", `${path} must hold one JSON object`);
 	if (!Object.hasOwn(value, "version"))

@@ -17,8 +17,6 @@ export type LogOptions = {
 	hold: WriteHold;
 	file: LogFile;
 	runDir: string;
-	/** Where lines go in addition, when the agent runs in the foreground. May be slow, must not throw. */
-	alsoTo?: (text: string) => Promise<void>;
 };
 
 const maxPendingBytes = 1024 * 1024;
@@ -58,7 +56,6 @@ export function openLog(options: LogOptions): Log & AsyncDisposable {
 			.write(async () => {
 				const text = state.pending.join("") + (state.dropped > 0 ? `(${state.dropped} lines were dropped)\n` : "");
 				Object.assign(state, { pending: [], pendingBytes: 0, dropped: 0 });
-				await options.alsoTo?.(text);
 				await options.file.append(text);
 			})
 			.catch(() => {

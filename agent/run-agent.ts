@@ -10,7 +10,6 @@ import { openLog } from "./log.ts";
 import { makeLogFile } from "./log-file.ts";
 import { preparePrivateFolder } from "./private-folder.ts";
 import { runParts } from "./run-parts.ts";
-import { writeStandardError } from "./standard-error.ts";
 import { thawEarlierLife } from "./start-recovery.ts";
 import { makeWriteHold } from "./write-hold.ts";
 
@@ -52,7 +51,6 @@ export async function runAgent(options: RunAgentOptions): Promise<void> {
 			hold,
 			file: makeLogFile(join(logDir, "agent.log"), loaded.config.log.maxBytes),
 			runDir,
-			...(flags.foreground === true ? { alsoTo: writeStandardError } : {}),
 		}),
 	);
 	const machine = await readMachineIdentity();

@@ -10,6 +10,8 @@ export type SmallFile = {
 	readonly refuseLinks?: boolean;
 	/** It must belong to who runs this, and nobody else may write to it. */
 	readonly ownOnly?: boolean;
+	/** Nobody else may even read it. */
+	readonly secret?: boolean;
 };
 
 /**
@@ -69,6 +71,7 @@ function bufferFor(stats: Stats, path: string, is: SmallFile): Buffer {
 	if (!stats.isFile()) throw fault(path, is, "is not a regular file");
 	if (is.ownOnly === true && stats.uid !== process.geteuid?.()) throw fault(path, is, `belongs to uid ${stats.uid}`);
 	if (is.ownOnly === true && (stats.mode & 0o022) !== 0) throw fault(path, is, "can be written by others");
+	if (is.secret === true && (stats.mode & 0o077) !== 0) throw fault(path, is, "must have the mode 0600");
 	if (stats.size > is.limitBytes) throw fault(path, is, `is larger than ${is.limitBytes} bytes`);
 	return Buffer.allocUnsafe(stats.size + 1);
 }

@@ -2,6 +2,9 @@ import type { z } from "zod";
 import { type ErrorCode, StillpointError } from "../contracts/errors.ts";
 import { findSmallFile, findSmallFileSync, type SmallFile } from "./read-small-file.ts";
 
+/** More of them would say nothing more. */
+const maxIssues = 5;
+
 export type SmallJson<T> = SmallFile & { readonly schema: z.ZodType<T> };
 
 /** A small file of JSON that matches its schema; undefined when there is none. @throws `is.code`, naming file and field */
@@ -31,7 +34,7 @@ export function parseJson(text: string, path: string, code: ErrorCode): unknown 
 	}
 }
 
-/** @throws `is.code` naming the first field that is wrong; all stand in the details */
+/** @throws `is.code` naming the first fields that are wrong; all stand in the details */
 export function checkJson<T>(value: unknown, path: string, is: { code: ErrorCode; schema: z.ZodType<T> }): T {
 	const parsed = is.schema.safeParse(value);
 	if (parsed.success) return parsed.data;
@@ -39,5 +42,7 @@ export function checkJson<T>(value: unknown, path: string, is: { code: ErrorCode
 		const field = issue.path.map(String).join(".");
 		return field === "" ? issue.message : `${field}: ${issue.message}`;
 	});
-	throw new StillpointError(is.code, `${path}: ${issues[0]}`, { details: { path, issues } });
+	throw new StillpointError(is.code, `${path}: ${issues.slice(0, maxIssues).join("; ")}`, {
+		details: { path, issues },
+	});
 }

@@ -88,17 +88,17 @@ describe.skipIf(process.getuid?.() !== 0)("a configuration file", () => {
 				STILLPOINT_STATE_DIR: "/a",
 				STILLPOINT_RUN_DIR: "/b",
 			},
-			{ logLevel: "error", runDir: "/c" },
+			{ runDir: "/c" },
 		);
 		expect(config).toMatchObject({
 			holdLimitCapMs: 2_000,
-			log: { level: "error", maxBytes: 100_000 },
+			log: { level: "debug", maxBytes: 100_000 },
 			tempDisks: ["sdb"],
 		});
 		expect(folders).toEqual({ stateDir: "/a", runDir: "/c", logDir: "/var/log/stillpoint" });
 		expect(origins).toMatchObject({
 			holdLimitCapMs: "environment",
-			"log.level": "flag",
+			"log.level": "environment",
 			"log.maxBytes": "file",
 			tempDisks: "file",
 			stateDir: "environment",
