@@ -3,14 +3,15 @@
  * it the journal, written through the write hold. A report that the journal cannot take is kept in memory and in
  * `<run>/reports` until it can: nothing is lost.
  */
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { asStillpointError, StillpointError } from "../contracts/errors.ts";
 import type { JobPhase } from "../contracts/hold-protocol.ts";
 import type { JobSummary } from "../contracts/local-calls.ts";
-import { type Order, orderSchema } from "../contracts/order.ts";
-import { type Report, reportSchema } from "../contracts/report.ts";
+import type { Order } from "../contracts/order.ts";
+import type { Report } from "../contracts/report.ts";
 import type { AskerKind, Journal, JournalJob } from "./journal.ts";
+import { readKeptReports } from "./kept-reports.ts";
 import type { Log } from "./log.ts";
 import type { WriteHold } from "./write-hold.ts";
 
@@ -63,9 +64,10 @@ export function makeJobRecords(given: { journal: Journal; hold: WriteHold; log: 
 	for (const job of journal.readJobs(keptJobs).reverse()) remember(job);
 	for (const { sequence } of journal.readOutbox()) outbox.set(sequence, undefined);
 	state.nextSequence = journal.nextSequence();
-	readKeptReports(reportsFolder, log).forEach((kept) => {
-		finish(kept.job, kept.job.report);
-	});
+	const kept = readKeptReports(reportsFolder, (file, error) =>
+		log.warn("a kept report cannot be read", { file, error }),
+	);
+	for (const job of kept) finish(job, job.report);
 
 	function remember(job: JournalJob): void {
 		const { report, ...rest } = job;
@@ -218,27 +220,4 @@ function summarize(job: JournalJob): JobSummary {
 		...(report === undefined ? {} : { achieved: report.achieved, held: report.held }),
 		...(report?.error === undefined ? {} : { errorCode: report.error.code }),
 	};
-}
-
-/** A file that is no report of ours is left where it is. */
-function readKeptReports(folder: string, log: Log): { job: JournalJob & { report: Report } }[] {
-	let names: string[];
-	try {
-		names = readdirSync(folder).filter((name) => name.endsWith(".json"));
-	} catch {
-		return [];
-	}
-	return names.flatMap((name) => {
-		try {
-			const kept = JSON.parse(readFileSync(join(folder, name), "utf8")) as Record<string, unknown>;
-			const order = orderSchema.parse(kept["order"]);
-			const report = reportSchema.loose().parse(kept["report"]) as Report;
-			const asker = kept["asker"] === "link" ? "link" : "local";
-			const createdAt = String(kept["createdAt"]);
-			return [{ job: { jobId: order.jobId, order, asker, phase: "done", createdAt, report } }];
-		} catch (error) {
-			log.warn("a kept report cannot be read", { file: join(folder, name), error });
-			return [];
-		}
-	});
 }

@@ -1,14 +1,15 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, readdir, rm } from "node:fs/promises";
+import { lstat, mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { StillpointError } from "../contracts/errors.ts";
 import { idSchema } from "../contracts/order.ts";
 import { type RecoveryPoint, recoveryPointSchema } from "../contracts/recovery-point.ts";
 import { type Verification, verificationSchema } from "../contracts/verification.ts";
+import { findSmallJson } from "../platform/read-small-json.ts";
 import { manifestName, readManifest, verificationName } from "./recovery-point-manifest.ts";
-import { makePrivateFolder, readFileIfThere, syncPath, unusable, writeFileAtomically } from "./state-folder.ts";
+import { makePrivateFolder, syncPath, unusable, writeFileAtomically } from "./state-folder.ts";
 
 const idPrefix = "rp-";
+const verificationLimitBytes = 16 << 20;
 
 /** Folders of recovery points: `<root>/ID/` with images, `manifest.json` (written last) and `verification.json`. */
 export type RecoveryPointFolders = {
@@ -51,15 +52,17 @@ export async function openRecoveryPointFolders(root: string): Promise<RecoveryPo
 			await syncPath(folderOf(id));
 		},
 		async readVerification(id) {
-			const path = join(folderOf(id), verificationName);
-			const text = await readFileIfThere(path);
-			return text === undefined ? undefined : parseVerification(text, path);
+			return await findSmallJson(join(folderOf(id), verificationName), {
+				code: "recovery-point-invalid",
+				limitBytes: verificationLimitBytes,
+				schema: verificationSchema,
+			});
 		},
 		async removeUnfinished() {
 			const found: RecoveryPoint[] = [];
 			for (const name of await readdir(root)) {
 				if (!name.startsWith(idPrefix) || !idSchema.safeParse(name).success) continue;
-				if ((await readFileIfThere(join(root, name, manifestName))) === undefined)
+				if (!(await isThere(join(root, name, manifestName))))
 					await rm(join(root, name), { recursive: true, force: true });
 				else
 					found.push(
@@ -74,10 +77,13 @@ export async function openRecoveryPointFolders(root: string): Promise<RecoveryPo
 	};
 }
 
-function parseVerification(text: string, path: string): Verification {
+/** @throws when that cannot be told: nothing must be removed for it */
+async function isThere(path: string): Promise<boolean> {
 	try {
-		return verificationSchema.parse(JSON.parse(text));
-	} catch (cause) {
-		throw new StillpointError("recovery-point-invalid", `${path} does not match its schema`, { cause });
+		await lstat(path);
+		return true;
+	} catch (error) {
+		if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
+		throw unusable(path, error);
 	}
 }

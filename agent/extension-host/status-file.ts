@@ -1,8 +1,9 @@
-import { readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { z } from "zod";
 import { handlerStatusFileSchema } from "../../contracts/extension.ts";
 import { type Report, reportSchema } from "../../contracts/report.ts";
+import { findSmallJsonSync, parseJson } from "../../platform/read-small-json.ts";
 
 const maxStatusBytes = 4 * 1024 * 1024;
 const keptFiles = 10;
@@ -15,10 +16,10 @@ export function statusPath(extensionFolder: string, jobId: string): string {
 export function findStatusReport(extensionFolder: string, jobId: string): Report | undefined {
 	const path = statusPath(extensionFolder, jobId);
 	try {
-		if (statSync(path).size > maxStatusBytes) return undefined;
-		const [status] = handlerStatusFileSchema.parse(JSON.parse(readFileSync(path, "utf8")));
+		const is = { code: "extension-failed", limitBytes: maxStatusBytes, schema: handlerStatusFileSchema } as const;
+		const [status] = findSmallJsonSync(path, is) ?? [];
 		const text = status?.status.substatus[0]?.formattedMessage.message ?? "";
-		const report = reportSchema.loose().parse(JSON.parse(text)) as Report;
+		const report = reportSchema.loose().parse(parseJson(text, path, is.code)) as Report;
 		return report.jobId === jobId ? report : undefined;
 	} catch {
 		return undefined;

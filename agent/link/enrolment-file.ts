@@ -1,8 +1,7 @@
-import { existsSync, lstatSync, readFileSync } from "node:fs";
 import { mkdir, open, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { StillpointError } from "../../contracts/errors.ts";
+import { findSmallJsonSync } from "../../platform/read-small-json.ts";
 import { preparePrivateFolder } from "../private-folder.ts";
 
 const enrolmentSchema = z.strictObject({
@@ -25,16 +24,14 @@ function enrolmentPath(stateDir: string): string {
 
 /** Undefined when there is none. @throws `state-unusable` for a file that is open to others or cannot be read. */
 export function findEnrolment(stateDir: string): Enrolment | undefined {
-	const path = enrolmentPath(stateDir);
-	if (!existsSync(path)) return undefined;
-	const found = lstatSync(path);
-	if (!found.isFile() || (found.mode & 0o077) !== 0)
-		throw new StillpointError("state-unusable", `${path} must be a file with mode 0600`, { details: { path } });
-	try {
-		return enrolmentSchema.parse(JSON.parse(readFileSync(path, "utf8")));
-	} catch (cause) {
-		throw new StillpointError("state-unusable", `${path} is no enrolment`, { cause, details: { path } });
-	}
+	return findSmallJsonSync(enrolmentPath(stateDir), {
+		code: "state-unusable",
+		limitBytes: 1024 * 1024,
+		refuseLinks: true,
+		ownOnly: true,
+		secret: true,
+		schema: enrolmentSchema,
+	});
 }
 
 /** All of it in one file of mode 0600, which appears whole. */

@@ -1,7 +1,9 @@
-import { open, readdir } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { asStillpointError, StillpointError } from "../../../contracts/errors.ts";
 import { type ScriptDropIn, scriptDropInSchema } from "../../../contracts/script-drop-in.ts";
+import { findSmallFile } from "../../../platform/read-small-file.ts";
+import { checkJson, parseJson } from "../../../platform/read-small-json.ts";
 
 export type DropIn = ScriptDropIn & {
 	/** File name without `.json`. */
@@ -43,7 +45,7 @@ export async function readDropIns(folder: string, checkTrust: CheckTrust): Promi
 		let content: unknown;
 		try {
 			await checkTrust(path);
-			content = parseJson(await readLimited(path), path);
+			content = parseJson(await readText(path), path, "script-config-invalid");
 			const dropIn = parseDropIn(content, path);
 			if (dropIn.enabled) scripts.push({ ...dropIn, name });
 		} catch (error) {
@@ -56,24 +58,7 @@ export async function readDropIns(folder: string, checkTrust: CheckTrust): Promi
 
 /** @param path stands in the error, which names the field. */
 export function parseDropIn(content: unknown, path: string): ScriptDropIn {
-	const parsed = scriptDropInSchema.safeParse(content);
-	if (parsed.success) return parsed.data;
-	const issues = parsed.error.issues.map((issue) => {
-		const field = issue.path.map(String).join(".");
-		return field === "" ? issue.message : `${field}: ${issue.message}`;
-	});
-	throw new StillpointError("script-config-invalid", `${path}: ${issues.join("; ")}`, { details: { path, issues } });
-}
-
-function parseJson(text: string, path: string): unknown {
-	try {
-		return JSON.parse(text);
-	} catch (cause) {
-		throw new StillpointError("script-config-invalid", `${path}: not JSON: ${(cause as Error).message}`, {
-			cause,
-			details: { path },
-		});
-	}
+	return checkJson(content, path, { code: "script-config-invalid", schema: scriptDropInSchema });
 }
 
 async function readNames(folder: string): Promise<string[]> {
@@ -91,21 +76,10 @@ async function readNames(folder: string): Promise<string[]> {
 	return names.map((name) => name.slice(0, -".json".length)).sort(compare);
 }
 
-async function readLimited(path: string): Promise<string> {
-	try {
-		await using file = await open(path, "r");
-		const stats = await file.stat();
-		if (!stats.isFile()) throw new StillpointError("script-config-invalid", `${path}: not a regular file`);
-		const buffer = Buffer.alloc(maxFileBytes + 1);
-		const { bytesRead } = await file.read(buffer, 0, buffer.length, 0);
-		if (bytesRead > maxFileBytes) {
-			throw new StillpointError("script-config-invalid", `${path}: larger than ${maxFileBytes} bytes`);
-		}
-		return buffer.toString("utf8", 0, bytesRead);
-	} catch (cause) {
-		if (cause instanceof StillpointError) throw cause;
-		throw new StillpointError("script-config-invalid", `${path}: ${(cause as Error).message}`, { cause });
-	}
+async function readText(path: string): Promise<string> {
+	const text = await findSmallFile(path, { code: "script-config-invalid", limitBytes: maxFileBytes });
+	if (text === undefined) throw new StillpointError("script-config-invalid", `${path} leads to nothing`);
+	return text;
 }
 
 function onFailureOf(content: unknown): "fail" | "continue" {
