@@ -1,6 +1,9 @@
 /** An agent of its own for a measurement, bundled or straight from the sources, with one clean file system to freeze. */
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { execa } from "execa";
+import { connectController } from "../controller/client.ts";
+import { readOperatorFiles } from "../controller/operator-files.ts";
 import { type Program, startProgram } from "../demo/programs.ts";
 import { bundle } from "../demo/scratch-folders.ts";
 import { startGuard } from "../test/fixtures/guard.ts";
@@ -18,7 +21,14 @@ export type BenchAgent = AsyncDisposable & {
 
 const root = resolve(import.meta.dirname, "..");
 
-export async function startBenchAgent(form: Form, signal: AbortSignal): Promise<BenchAgent> {
+export type BenchAgentOptions = {
+	form: Form;
+	/** With a controller of its own that it is enrolled with and connected to. */
+	linked?: boolean;
+	signal: AbortSignal;
+};
+
+export async function startBenchAgent({ form, linked = false, signal }: BenchAgentOptions): Promise<BenchAgent> {
 	await using undo = new AsyncDisposableStack();
 	const base = await mkdtemp("/var/lib/stillpoint-bench-");
 	undo.defer(() => rm(base, { recursive: true, force: true }));
@@ -37,6 +47,7 @@ export async function startBenchAgent(form: Form, signal: AbortSignal): Promise<
 	await writeFile(configPath, JSON.stringify(config), { mode: 0o600 });
 	const entry = form === "bundled" ? join(base, "dist/stillpoint.mjs") : join(root, "command-line/stillpoint.ts");
 	const places = ["--state-dir", join(base, "state"), "--log-dir", join(base, "log"), "--run-dir", runFolder];
+	if (linked) await enrolWithController(entry, base, undo, signal);
 	const program = undo.use(
 		await startProgram("agent", entry, ["agent", "run", "--config", configPath, ...places, "--json"], signal),
 	);
@@ -48,6 +59,22 @@ export async function startBenchAgent(form: Form, signal: AbortSignal): Promise<
 		disk: fileSystem.device.replace("/dev/", ""),
 		[Symbol.asyncDispose]: () => owned.disposeAsync(),
 	};
+}
+
+async function enrolWithController(
+	entry: string,
+	base: string,
+	undo: AsyncDisposableStack,
+	signal: AbortSignal,
+): Promise<void> {
+	const stateDir = join(base, "controller");
+	const words = ["controller", "run", "--state-dir", stateDir, "--port", "0", "--json"];
+	undo.use(await startProgram("controller", entry, words, signal));
+	const access = await readOperatorFiles(stateDir);
+	using client = connectController(access);
+	const { token } = await client.createToken();
+	const enrol = ["agent", "enrol", "--controller", access.url, "--token", token, "--state-dir", join(base, "state")];
+	await execa(process.execPath, [entry, ...enrol], { cancelSignal: signal });
 }
 
 async function bundledPackage(base: string, signal: AbortSignal): Promise<string> {

@@ -5,6 +5,7 @@ import { round } from "./figures.ts";
 
 export type Idle = {
 	form: Form;
+	link: "none" | "connected";
 	seconds: number;
 	residentMiB: number;
 	cpuPercentOfCore: number;
@@ -15,8 +16,12 @@ export type Idle = {
 /** What an agent that nobody asks anything costs: memory after settling, CPU and disk writes over a while. */
 export async function measureIdle(seconds: number, signal: AbortSignal): Promise<Idle[]> {
 	const results: Idle[] = [];
-	for (const form of ["bundled", "unbundled"] as const) {
-		await using agent = await startBenchAgent(form, signal);
+	for (const [form, linked] of [
+		["bundled", false],
+		["bundled", true],
+		["unbundled", false],
+	] as const) {
+		await using agent = await startBenchAgent({ form, linked, signal });
 		const { pid } = agent.program;
 		await sleep(5_000, undefined, { signal });
 		const before = await readUse(pid);
@@ -24,6 +29,7 @@ export async function measureIdle(seconds: number, signal: AbortSignal): Promise
 		const after = await readUse(pid);
 		results.push({
 			form,
+			link: linked ? "connected" : "none",
 			seconds,
 			residentMiB: round(after.residentKiB / 1024),
 			cpuPercentOfCore: round(((after.cpuTicks - before.cpuTicks) / ticksPerSecond / seconds) * 100),

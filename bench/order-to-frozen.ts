@@ -23,7 +23,7 @@ const pauseMs = 700;
 export async function measureOrderToFrozen(rounds: number, signal: AbortSignal): Promise<OrderToFrozen[]> {
 	const results: OrderToFrozen[] = [];
 	for (const form of ["bundled", "unbundled"] as const) {
-		await using agent = await startBenchAgent(form, signal);
+		await using agent = await startBenchAgent({ form, signal });
 		await oneRound(agent, signal);
 		for (const load of ["idle", "busy"] as const) {
 			using _load = load === "busy" ? burnBothCores() : undefined;
