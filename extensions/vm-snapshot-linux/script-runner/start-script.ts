@@ -1,5 +1,6 @@
 import { userInfo } from "node:os";
 import { dirname } from "node:path";
+import { StringDecoder } from "node:string_decoder";
 import { setTimeout as sleep } from "node:timers/promises";
 import { OutputTail } from "./output-tail.ts";
 
@@ -20,7 +21,7 @@ export type RunningScript = {
 	readonly startedAtMs: number;
 	/** Settles when the process has ended, or could not be started; never rejects. What it printed until then is read. */
 	readonly ended: Promise<ScriptExit>;
-	/** A whole line on stdout, without its end. Lines over 4 KiB are cut. */
+	/** A whole line on stdout, without its end. Lines over 4096 characters are cut and end in `…`. */
 	onLine(listener: (line: string) => void): void;
 	/** Ignored when the process is gone. */
 	write(text: string): void;
@@ -31,7 +32,7 @@ export type RunningScript = {
 };
 
 const tailBytes = 4096;
-const lineBytes = 4096;
+const lineLimit = 4096;
 /** From SIGTERM to SIGKILL. */
 const killGraceMs = 500;
 /** After the end of the process: for output that a child of it still holds open. */
@@ -64,7 +65,7 @@ export async function startScript(
 		forceKillAfterDelay: false,
 	});
 	const tail = new OutputTail(tailBytes);
-	const lines = new LineSplitter(lineBytes);
+	const lines = new LineSplitter(lineLimit);
 	const { stdin, stdout, stderr, nodeChildProcess: native } = child;
 	for (const stream of [stdin, stdout, stderr]) stream.on("error", () => undefined);
 	stdout.on("data", (chunk: Buffer) => {
@@ -133,24 +134,27 @@ function scriptEnvironment(phase: ScriptPhase, job: ScriptJob, outcome?: ScriptO
 	};
 }
 
+/** A line that is longer than the limit is cut and marked: what is left of it must not be taken for a shorter one. */
 class LineSplitter {
-	readonly #limitBytes: number;
+	readonly #limit: number;
+	readonly #decoder = new StringDecoder("utf8");
 	#rest = "";
 	#early: string[] = [];
 	#listener: ((line: string) => void) | undefined;
 
-	constructor(limitBytes: number) {
-		this.#limitBytes = limitBytes;
+	constructor(limit: number) {
+		this.#limit = limit;
 	}
 
 	push(chunk: Buffer): void {
-		const parts = (this.#rest + chunk.toString("utf8")).split("\n");
-		this.#rest = (parts.pop() ?? "").slice(0, this.#limitBytes);
-		for (const part of parts) this.#tell(part.slice(0, this.#limitBytes).trimEnd());
+		const parts = (this.#rest + this.#decoder.write(chunk)).split("\n");
+		// One more than the limit, so that it is known to be cut when its end comes later.
+		this.#rest = (parts.pop() ?? "").slice(0, this.#limit + 1);
+		for (const part of parts) this.#tell(part);
 	}
 
 	end(): void {
-		if (this.#rest !== "") this.#tell(this.#rest.trimEnd());
+		if (this.#rest !== "") this.#tell(this.#rest);
 		this.#rest = "";
 	}
 
@@ -159,7 +163,8 @@ class LineSplitter {
 		for (const line of this.#early.splice(0)) listener(line);
 	}
 
-	#tell(line: string): void {
+	#tell(part: string): void {
+		const line = part.length > this.#limit ? `${part.slice(0, this.#limit)}…` : part.trimEnd();
 		if (this.#listener !== undefined) this.#listener(line);
 		else if (this.#early.length < 64) this.#early.push(line);
 	}
