@@ -51,26 +51,36 @@ async function readBlockDevice(number: string): Promise<BlockDevice> {
 	};
 }
 
-/** Writes that the device has completed since boot: stands still when nothing wrote. */
+/**
+ * Sectors that were written to the device since boot: stands still when nothing wrote. Not the number of writes: a
+ * flush without data, as any fsync makes, counts as one of those.
+ * @throws when the device keeps no such count (`queue/iostats` is 0: it would stand still whatever happens).
+ */
 export async function readWriteCount(number: string): Promise<number> {
-	return parseWriteCount(await readFile(statPath(number), "utf8"));
+	const [stat, counting] = await Promise.all([readFile(`${sysfs}/${number}/stat`, "utf8"), readCounting(number)]);
+	if (!counting) throw new Error(`${number} keeps no count of its writes`);
+	return parseWriteCount(stat);
 }
 
 /** The same at once, for the held window: sysfs never waits for a disk. Undefined: the device has none. */
 export function findWriteCount(number: string): number | undefined {
 	try {
-		return parseWriteCount(readFileSync(statPath(number), "utf8"));
+		return parseWriteCount(readFileSync(`${sysfs}/${number}/stat`, "utf8"));
 	} catch {
 		return undefined;
 	}
 }
 
-function statPath(number: string): string {
-	return `${sysfs}/${number}/stat`;
+/** A partition is counted by the settings of its disk. */
+async function readCounting(number: string): Promise<boolean> {
+	const folder = await realpath(`${sysfs}/${number}`);
+	const word = (await readWord(`${folder}/queue/iostats`)) ?? (await readWord(`${dirname(folder)}/queue/iostats`));
+	return word === "1";
 }
 
+/** Documentation/block/stat.rst: the seventh field is sectors written. */
 function parseWriteCount(stat: string): number {
-	return Number(stat.trim().split(/\s+/)[4]);
+	return Number(stat.trim().split(/\s+/)[6]);
 }
 
 async function readSlaves(folder: string): Promise<string[]> {

@@ -129,6 +129,17 @@ describe.skipIf(missing)(`what a snapshot is worth${missing ? `: ${missing}` : "
 				const report = await takeSnapshot(host, [disk]);
 				expect(report).toMatchObject({ achieved: "crash", because: ["thawed-by-other"] });
 			});
+
+			test.skipIf(tool)(`but not that somebody synced it while frozen${tool ? `: ${tool}` : ""}`, async () => {
+				const disk = await make(fsType);
+				await writeFile(join(disk.mountPoint, "clean"), "x");
+				const host = await start([disk]);
+				await toFrozen(host);
+				// What is clean is synced at once, by a flush of the device.
+				await execa("sync", ["-f", disk.mountPoint], { timeout: 3_000 });
+				await execa("sync", [join(disk.mountPoint, "clean")], { timeout: 3_000 });
+				expect(await takeSnapshot(host, [disk])).toMatchObject({ achieved: "file-system", because: [] });
+			});
 		});
 
 		test("a file system that local config excludes", async () => {
