@@ -15,6 +15,7 @@ import { isWritable } from "../fixtures/writable.ts";
 const missing = requireTools("root", "mkfs.ext4", "losetup", "faketime");
 const source = resolve(import.meta.dirname, "../../extensions/vm-snapshot-linux");
 const heldMs = 700;
+const deadlineMs = 2_000;
 
 describe.skipIf(missing)(`a clock that jumps while frozen${missing ? `: ${missing}` : ""}`, () => {
 	const stack = new AsyncDisposableStack();
@@ -62,7 +63,10 @@ describe.skipIf(missing)(`a clock that jumps while frozen${missing ? `: ${missin
 		};
 	}
 
-	async function holdWhileTheClockJumps(jump: string): Promise<{ report: Report; clockMovedMs: number }> {
+	async function holdWhileTheClockJumps(
+		jump: string,
+		endedBy: "asker" | "deadline",
+	): Promise<{ report: Report; clockMovedMs: number; waitedMs: number }> {
 		writeFileSync(offset, "+0d");
 		await using ending = new AsyncDisposableStack();
 		const agent = await startAgent(folders, clock());
@@ -71,26 +75,39 @@ describe.skipIf(missing)(`a clock that jumps while frozen${missing ? `: ${missin
 			await agent.exited;
 		});
 		const asker = ending.use(await connectAsker(agent));
-		const jobId = `jump${jump.replace("+", "-ahead-")}`;
+		const jobId = `${endedBy}${jump.replace("+", "-ahead-")}`;
+		const holdLimitMs = endedBy === "asker" ? 5_000 : deadlineMs;
 		const disks = { include: [fileSystem.device.replace("/dev/", "")] };
-		await asker.order(jobId, { disks, acceptLevel: "file-system", holdLimitMs: 5_000, snapshot: "unknown" });
+		await asker.order(jobId, { disks, acceptLevel: "file-system", holdLimitMs, snapshot: "unknown" });
 		await asker.until("prepared", jobId, 30_000);
 		await asker.tell(jobId, "freeze");
 		await asker.until("frozen", jobId);
+		const frozenAtMs = performance.now();
 		writeFileSync(offset, jump);
 		expect(await isWritable(fileSystem.mountPoint, heldMs)).toBe(false);
-		await asker.tell(jobId, "release");
+		if (endedBy === "asker") await asker.tell(jobId, "release");
+		expect(await isWritable(fileSystem.mountPoint, 10_000)).toBe(true);
+		const waitedMs = performance.now() - frozenAtMs;
 		const { report } = await asker.until("report", jobId);
 		if (report === undefined) throw new Error("no report");
-		const clockMovedMs = Date.parse(report.thawedAt ?? "") - Date.parse(report.frozenAt ?? "");
-		return { report, clockMovedMs };
+		const clockMovedMs = readStatusTime(jobId) - Date.parse(report.frozenAt ?? "");
+		return { report, clockMovedMs, waitedMs };
 	}
 
-	test.each([
+	/** Written by the extension when all is over. */
+	function readStatusTime(jobId: string): number {
+		const files = globSync(join(folders.root, "**/*.status")).map((path) => readFileSync(path, "utf8"));
+		const [status] = JSON.parse(files.find((text) => text.includes(jobId)) ?? "[]");
+		return Date.parse(status?.timestampUTC);
+	}
+
+	const jumps: [string, number][] = [
 		["+10d", 864_000_000],
 		["-10d", -864_000_000],
-	])("by %s: the hold ends when its asker lets go, and its times are true", async (jump, jumpMs) => {
-		const { report, clockMovedMs } = await holdWhileTheClockJumps(jump);
+	];
+
+	test.each(jumps)("by %s: the hold ends when its asker lets go, and its times are true", async (jump, jumpMs) => {
+		const { report, clockMovedMs } = await holdWhileTheClockJumps(jump, "asker");
 		// The control: the clock that the extension sees did jump.
 		expect(Math.abs(clockMovedMs - jumpMs)).toBeLessThan(60_000);
 		expect(report.error).toBeUndefined();
@@ -98,6 +115,17 @@ describe.skipIf(missing)(`a clock that jumps while frozen${missing ? `: ${missin
 		expect(report.window?.heldMs).toBeGreaterThan(heldMs - 50);
 		expect(report.window?.heldMs).toBeLessThan(5_000);
 		expect(report.durationMs).toBeLessThan(60_000);
-		expect(await isWritable(fileSystem.mountPoint)).toBe(true);
 	});
+
+	test.each(jumps)(
+		"by %s: a hold that nobody ends is over at its limit, no sooner and no later",
+		async (jump, jumpMs) => {
+			const { report, clockMovedMs, waitedMs } = await holdWhileTheClockJumps(jump, "deadline");
+			expect(Math.abs(clockMovedMs - jumpMs)).toBeLessThan(60_000);
+			expect(Math.abs(waitedMs - deadlineMs)).toBeLessThan(1_500);
+			expect(Math.abs((report.window?.heldMs ?? 0) - deadlineMs)).toBeLessThan(1_500);
+			expect(report.error?.code).toBe("hold-expired");
+			expect(report).toMatchObject({ held: "crash", because: expect.arrayContaining(["thawed-early"]) });
+		},
+	);
 });
