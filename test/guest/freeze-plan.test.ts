@@ -186,10 +186,10 @@ describe.skipIf(lacking)(`the plan for real file systems${lacking ? ` (${lacking
 		await execa("umount", [one.mountPoint]);
 	});
 
-	it.each(["ext4", "btrfs"] as const)(
-		"what is hidden is reached through a process that has a folder of it open (%s)",
-		async (fsType) => {
-			if (requireTools(`mkfs.${fsType}`)) return expect(fsType).not.toBe("ext4");
+	for (const fsType of ["ext4", "btrfs"] as const) {
+		const tool = requireTools(`mkfs.${fsType}`);
+		const claim = "what is hidden is reached through a process that has a folder of it open";
+		it.skipIf(tool)(`${claim} (${fsType}${tool ? `, ${tool}` : ""})`, async () => {
 			const one = await make("one", { fsType, sizeMiB: 128 });
 			const holder = spawn("sh", ["-c", 'exec 3< "$1"; echo ready; exec sleep 60', "sh", one.mountPoint], {
 				stdio: ["ignore", "pipe", "ignore"],
@@ -205,8 +205,8 @@ describe.skipIf(lacking)(`the plan for real file systems${lacking ? ` (${lacking
 			await endProcess(holder);
 			expect((await planLoops([one])).leftOut).toMatchObject([{ why: "not-reached" }]);
 			await execa("umount", [one.mountPoint]);
-		},
-	);
+		});
+	}
 
 	it("what is hidden is reached through a process that works in it", async () => {
 		const one = await make("one");
@@ -259,7 +259,7 @@ describe.skipIf(lacking)(`the plan for real file systems${lacking ? ` (${lacking
 		await unmount(join(dir, "merged"));
 	});
 
-	it("a file system of another mount namespace is frozen through a process in it", async () => {
+	it("a file system of another mount namespace is planned through a process in it, and gone with it", async () => {
 		const one = await make("one");
 		const other = spawn("unshare", ["-m", "--propagation", "private", "sh", "-c", "echo ready; exec sleep 60"], {
 			stdio: ["ignore", "pipe", "ignore"],
