@@ -15,11 +15,9 @@ import { readKeptReports } from "./kept-reports.ts";
 import type { Log } from "./log.ts";
 import type { WriteHold } from "./write-hold.ts";
 
-const keptJobs = 5_000;
-const keptReports = 500;
+/** `trimEvery`: jobs between two removals of old ones. */
+const keepByDefault = { jobs: 5_000, reports: 500, trimEvery: 100 };
 const reportsInMemory = 20;
-/** Jobs between two removals of old ones. */
-const trimEvery = 100;
 const retryMs = 5_000;
 
 type Known = { job: JournalJob; summary: JobSummary };
@@ -31,7 +29,7 @@ export type JobRecords = AsyncDisposable & {
 	/** From memory; an older one from the journal, which is refused with `job-running` while disks are held. */
 	findReport(jobId: string): Report | undefined;
 	latestReport(): Report | undefined;
-	/** Before a job starts. @throws `disk-full`, `state-unusable`, `journal-corrupt`: then the job must not start. */
+	/** Before a job starts. @throws `job-conflict` for an id that was ever used; `disk-full`, `state-unusable`, `journal-corrupt`: then the job must not start. */
 	begin(order: Order, asker: AskerKind): Promise<void>;
 	setPhase(jobId: string, phase: JobPhase): void;
 	/** In memory at once; on disk as soon as the disk allows. Jobs of the link also enter the outbox. */
@@ -50,8 +48,15 @@ export type Outbox = {
 	onAdded(listener: () => void): Disposable;
 };
 
-export function makeJobRecords(given: { journal: Journal; hold: WriteHold; log: Log; runDir: string }): JobRecords {
-	const { journal, hold, log } = given;
+export function makeJobRecords(given: {
+	journal: Journal;
+	hold: WriteHold;
+	log: Log;
+	runDir: string;
+	/** How many records and reports; ids are kept for ever. */
+	keep?: typeof keepByDefault;
+}): JobRecords {
+	const { journal, hold, log, keep = keepByDefault } = given;
 	const reportsFolder = join(given.runDir, "reports");
 	const known = new Map<string, Known>();
 	const reports = new Map<string, Report>();
@@ -60,8 +65,8 @@ export function makeJobRecords(given: { journal: Journal; hold: WriteHold; log: 
 	const listeners = new Set<() => void>();
 	const state = { ended: 0, nextSequence: 1, timer: undefined as NodeJS.Timeout | undefined };
 
-	journal.trim({ jobs: keptJobs, reports: keptReports });
-	for (const job of journal.readJobs(keptJobs).reverse()) remember(job);
+	journal.trim(keep);
+	for (const job of journal.readJobs(keep.jobs).reverse()) remember(job);
 	for (const { sequence } of journal.readOutbox()) outbox.set(sequence, undefined);
 	state.nextSequence = journal.nextSequence();
 	const kept = readKeptReports(reportsFolder, (file, error) =>
@@ -73,7 +78,7 @@ export function makeJobRecords(given: { journal: Journal; hold: WriteHold; log: 
 		const { report, ...rest } = job;
 		known.set(job.jobId, { job: rest, summary: summarize(job) });
 		for (const [jobId, oldest] of known) {
-			if (known.size <= keptJobs || oldest.job.phase === "running") break;
+			if (known.size <= keep.jobs || oldest.job.phase === "running") break;
 			known.delete(jobId);
 		}
 		if (report === undefined) return;
@@ -93,9 +98,9 @@ export function makeJobRecords(given: { journal: Journal; hold: WriteHold; log: 
 		keepInRunFolder(ended);
 		writeDown();
 		state.ended += 1;
-		if (state.ended % trimEvery === 0)
+		if (state.ended % keep.trimEvery === 0)
 			void hold
-				.write(() => journal.trim({ jobs: keptJobs, reports: keptReports }))
+				.write(() => journal.trim(keep))
 				.catch((error: unknown) => log.warn("old jobs could not be removed from the journal", { error }));
 		for (const listener of listeners) listener();
 	}

@@ -27,6 +27,7 @@ export type Journal = Disposable & {
 	/** Newest first. */
 	readJobs(limit: number): JournalJob[];
 	findReport(jobId: string): Report | undefined;
+	/** @throws `job-conflict` for an id that was ever used, also when its record is trimmed. */
 	addJob(job: JournalJob): void;
 	/** The end of a job and, with `sequence`, its place in the outbox: both or none. Repeating it changes nothing. */
 	endJob(job: JournalJob & { report: Report }, sequence: number | undefined): void;
@@ -37,11 +38,11 @@ export type Journal = Disposable & {
 	nextSequence(): number;
 	readIdentity(): string | undefined;
 	writeIdentity(identity: string): void;
-	/** Keeps the newest `jobs` ids, and the reports of the newest `reports`. */
+	/** Keeps the newest `jobs` records, the reports of the newest `reports`, and every id for ever. */
 	trim(keep: { jobs: number; reports: number }): void;
 };
 
-const formatVersion = 1;
+const formatVersion = 2;
 
 /** @throws `journal-corrupt`, `disk-full`, `state-unusable`, each naming the file; `version-unsupported` for a newer format. */
 export function openJournal(path: string): Journal {
@@ -64,12 +65,12 @@ function prepare(database: DatabaseSync, path: string): void {
 			"version-unsupported",
 			`${path} has format ${version}, this program knows ${formatVersion}`,
 		);
-	if (version === formatVersion) {
+	if (version > 0) {
 		const check = database.prepare("PRAGMA quick_check(1)").get();
 		if (check?.["quick_check"] !== "ok")
 			throw new StillpointError("journal-corrupt", `${path}: ${String(check?.["quick_check"])}`, { details: { path } });
-		return;
 	}
+	if (version === formatVersion) return;
 	database.exec(`
 		BEGIN EXCLUSIVE;
 		CREATE TABLE IF NOT EXISTS jobs (
@@ -79,6 +80,7 @@ function prepare(database: DatabaseSync, path: string): void {
 		CREATE TABLE IF NOT EXISTS outbox (
 			sequence INTEGER PRIMARY KEY AUTOINCREMENT, jobId TEXT NOT NULL, report TEXT NOT NULL
 		) STRICT;
+		CREATE TABLE IF NOT EXISTS spent (jobId TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 		CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 		PRAGMA user_version = ${formatVersion};
 		COMMIT;
@@ -129,7 +131,15 @@ function makeJournal(database: DatabaseSync, path: string): Journal {
 				return row?.["report"] == null ? undefined : parseReport(row["report"]);
 			}),
 		addJob: (job) =>
-			guarded(() =>
+			guarded(() => {
+				const used = database
+					.prepare("SELECT 1 FROM jobs WHERE jobId = :jobId UNION ALL SELECT 1 FROM spent WHERE jobId = :jobId")
+					.get({ jobId: job.jobId });
+				if (used !== undefined)
+					throw new StillpointError(
+						"job-conflict",
+						`job ${job.jobId} was run before; what is known of it is no longer kept`,
+					);
 				run(
 					`INSERT INTO jobs (jobId, "order", asker, phase, createdAt) VALUES (?, ?, ?, ?, ?)`,
 					job.jobId,
@@ -137,8 +147,8 @@ function makeJournal(database: DatabaseSync, path: string): Journal {
 					job.asker,
 					job.phase,
 					job.createdAt,
-				),
-			),
+				);
+			}),
 		endJob: (job, sequence) =>
 			guarded(() => {
 				const report = JSON.stringify(job.report);
@@ -184,11 +194,13 @@ function makeJournal(database: DatabaseSync, path: string): Journal {
 		trim: ({ jobs, reports }) =>
 			guarded(() => {
 				const old = database.prepare("SELECT count(*) AS count FROM jobs").get();
-				if (Number(old?.["count"]) > jobs)
-					run(
-						"DELETE FROM jobs WHERE phase <> 'running' AND rowid NOT IN (SELECT rowid FROM jobs ORDER BY rowid DESC LIMIT ?)",
-						jobs,
-					);
+				if (Number(old?.["count"]) > jobs) {
+					const trimmed = "phase <> 'running' AND rowid NOT IN (SELECT rowid FROM jobs ORDER BY rowid DESC LIMIT ?)";
+					database.exec("BEGIN IMMEDIATE");
+					run(`INSERT OR IGNORE INTO spent (jobId) SELECT jobId FROM jobs WHERE ${trimmed}`, jobs);
+					run(`DELETE FROM jobs WHERE ${trimmed}`, jobs);
+					database.exec("COMMIT");
+				}
 				if (Number(old?.["count"]) > reports)
 					run(
 						`UPDATE jobs SET report = NULL WHERE report IS NOT NULL

@@ -152,7 +152,12 @@ export const errorCatalogue = {
 	),
 	"job-running": row(7, true, "Another snapshot runs on this machine.", "Wait for it or cancel it."),
 	"job-unknown": row(2, false, "No job has this id.", "List jobs to see the known ones."),
-	"job-conflict": row(2, false, "This job id was used before for a different order.", "Use a new job id."),
+	"job-conflict": row(
+		2,
+		false,
+		"This job id was used before, for a different order or one that is no longer known.",
+		"Use a new job id.",
+	),
 	cancelled: row(8, true, "The job was cancelled; everything was undone.", "Order again when wanted."),
 	stopping: row(8, true, "The service is stopping; everything was undone.", "Order again after the restart."),
 	"asker-lost": row(
