@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { errorCodes } from "../../contracts/errors.ts";
 import { findImports, folderOf, readSourceFiles, type SourceFile, targetFolder } from "./source-files.ts";
 
 /** Folder -> the folders of ours that it may import from, besides itself. The column of ARCHITECTURE.md. */
@@ -6,7 +7,7 @@ const mayImport: Readonly<Record<string, readonly string[] | "everything">> = {
 	contracts: [],
 	platform: ["contracts"],
 	agent: ["contracts", "platform"],
-	"extensions/kit": ["contracts", "platform"],
+	"extensions/kit": ["contracts"],
 	"extensions/vm-snapshot-linux": ["extensions/kit", "contracts", "platform"],
 	controller: ["contracts", "platform"],
 	scripts: [],
@@ -42,13 +43,25 @@ const entries = [
 ];
 const entryOnly = /process\.(argv|env|exitCode|on\(|once\()|process\.exit\b/;
 
+function isProduct(file: SourceFile): boolean {
+	return !["test", "demo", "bench", "docs", "scripts", "."].includes(folderOf(file.path));
+}
+
 function touchesProcess(file: SourceFile): boolean {
-	const product = !["test", "demo", "bench", "docs", "scripts", "."].includes(folderOf(file.path));
-	return product && !entries.includes(file.path) && entryOnly.test(withoutComments(file.text));
+	return isProduct(file) && !entries.includes(file.path) && entryOnly.test(withoutComments(file.text));
 }
 
 function withoutComments(text: string): string {
 	return text.replaceAll(/\/\*[\s\S]*?\*\//g, "").replaceAll(/(^|\s)\/\/.*$/gm, "");
+}
+
+/** As a text of its own or the key of a table; not where it is defined, and not in a comment. */
+function findUnusedCodes(sources: readonly SourceFile[]): string[] {
+	const texts = sources
+		.filter((file) => file.path !== "contracts/errors.ts" && isProduct(file))
+		.map((file) => withoutComments(file.text))
+		.join("\n");
+	return errorCodes.filter((code) => !new RegExp(`"${code}"|^\\s*${code}:`, "m").test(texts));
 }
 
 const files = readSourceFiles();
@@ -111,5 +124,19 @@ describe("house rules", () => {
 			(file) => /\bvi\.(mock|doMock)\(/.test(file.text) && !file.path.startsWith("test/architecture"),
 		);
 		expect(found.map((file) => file.path)).toEqual([]);
+	});
+
+	test("every error code is used by the product", () => {
+		expect(findUnusedCodes(files)).toEqual([]);
+	});
+
+	test("a code that nothing uses is found, also when its catalogue or a comment names it", () => {
+		const text = errorCodes.filter((code) => code !== "stuck").map((code) => `new StillpointError("${code}", what);`);
+		const others = [
+			{ path: "contracts/errors.ts", text: '"stuck"', imports: [] },
+			{ path: "test/x.ts", text: '"stuck"', imports: [] },
+			{ path: "agent/y.ts", text: '/** @throws "stuck" */\nconst stuck = 1; // "stuck"', imports: [] },
+		];
+		expect(findUnusedCodes([{ path: "agent/x.ts", text: text.join("\n"), imports: [] }, ...others])).toEqual(["stuck"]);
 	});
 });
