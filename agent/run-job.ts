@@ -160,7 +160,7 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 				// The local cap binds the extension's own word, too.
 				await holder.freezing({ ...event, holdLimitMs: Math.min(event.holdLimitMs, request.holdLimitMs) });
 				state.held = true;
-				if (!tell({ type: "quiet", jobId })) throw new StillpointError("asker-lost", "the extension is gone");
+				if (!tell({ type: "quiet", jobId })) throw new StillpointError("extension-failed", "the extension is gone");
 				return;
 			case "frozen":
 				// A hold that is worth no more than a crash freezes nothing.
