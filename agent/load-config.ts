@@ -1,4 +1,5 @@
 /** Configuration in layers: defaults < file < environment < flags. */
+import { statSync } from "node:fs";
 import { isAbsolute } from "node:path";
 import { closest } from "fastest-levenshtein";
 import type { z } from "zod";
@@ -87,11 +88,14 @@ async function readConfigFile(path: string, named: boolean): Promise<Record<stri
 /** Nothing of it is read before it is known that only root could have written it. */
 async function findConfigText(path: string): Promise<string | undefined> {
 	try {
+		// The trust check would complain about the folder of a file that is not there.
+		if (statSync(path, { throwIfNoEntry: false }) === undefined) return undefined;
 		const checked = process.getuid?.() === 0 ? await checkRootOwnedChain(path) : path;
 		return await findSmallFile(checked, { code: "config-invalid", limitBytes: maxConfigBytes });
 	} catch (error) {
-		if (error instanceof StillpointError && error.code === "not-found") return undefined;
-		throw error;
+		if (error instanceof StillpointError) throw error;
+		const { code } = error as NodeJS.ErrnoException;
+		throw new StillpointError("config-invalid", `${path} cannot be read (${code})`, { cause: error });
 	}
 }
 

@@ -61,6 +61,13 @@ describe.skipIf(process.getuid?.() !== 0)("a configuration file", () => {
 		await expect(loadConfig({ flags, environment: {} })).rejects.toMatchObject({ code: "config-missing" });
 	});
 
+	test("that is named and missing below a folder that nobody trusts, or below a file, is missing, too", async () => {
+		const missing = { config: `/tmp/stillpoint-test-${process.pid}-absent.json` };
+		await expect(loadConfig({ flags: missing, environment: {} })).rejects.toMatchObject({ code: "config-missing" });
+		const below = { config: join(file({ version: 1 }), "agent.json") };
+		await expect(loadConfig({ flags: below, environment: {} })).rejects.toMatchObject({ code: "config-missing" });
+	});
+
 	test("that is a folder is config-invalid", async () => {
 		await expect(loadConfig({ flags: { config: folder }, environment: {} })).rejects.toMatchObject({
 			code: "config-invalid",
