@@ -127,7 +127,7 @@ export const reportSchema = z.object({
 	because: z.array(becauseSchema),
 	/** UTC, RFC 3339. */
 	startedAt: z.iso.datetime(),
-	/** UTC by this machine's clock, of the first freeze call and the first thaw call: to compare with on-disk times. */
+	/** UTC by this machine's clock, of the first freeze call and the last thaw answer: to compare with on-disk times. */
 	frozenAt: z.iso.datetime().optional(),
 	thawedAt: z.iso.datetime().optional(),
 	durationMs: ms,

@@ -34,7 +34,10 @@ export async function makeWindow(job: Job, { held }: PreparedFileSystems): Promi
 		await host.send({ type: "freezing", jobId, holdLimitMs, freezerPid: freezer.identity.pid });
 		await host.commands.wait(["quiet"], AbortSignal.any([host.ending, quiet.signal]));
 	}
-	undo.defer(() => frozenWindow.thaw());
+	undo.defer(async () => {
+		await frozenWindow.thaw();
+		record.thawedAt ??= clock.utcNow();
+	});
 	return unlessDegraded(job, async () => {
 		record.freezingAtMs = clock.nowMs();
 		record.frozenAt = clock.utcNow();

@@ -100,7 +100,7 @@ async function makeSnapshot(job: Job): Promise<void> {
 	const thawing = frozenWindow?.thaw();
 	phases.advance("thawing");
 	await thawing;
-	if (frozenWindow !== undefined) record.thawedAt = clock.utcNow();
+	if (frozenWindow !== undefined) record.thawedAt ??= clock.utcNow();
 	tellThawed(job);
 	if (phases.phase === "thawing") phases.advance("post");
 

@@ -58,6 +58,7 @@ describe.skipIf(missing)(`nothing stays frozen, whoever of a job fails${missing 
 			process.kill(await host.freezerPid(), "SIGSTOP");
 			const report = await host.report();
 			expect(report.error?.code).toBe("hold-expired");
+			expect(Date.parse(report.thawedAt ?? "")).toBeGreaterThan(Date.parse(report.frozenAt ?? ""));
 			expect(await isWritable(one)).toBe(true);
 		});
 
