@@ -5,6 +5,7 @@ import type { ExtensionCommand, ExtensionEvent, SnapshotRequest } from "../contr
 import type { HoldCommand, HoldEvent, JobPhase } from "../contracts/hold-protocol.ts";
 import type { Order } from "../contracts/order.ts";
 import type { Report } from "../contracts/report.ts";
+import { findProcessGroup } from "../platform/linux/process-identity.ts";
 import type { LocalCaller } from "../platform/local-channel.ts";
 import type { Asker } from "./asker.ts";
 import type { InstalledExtension } from "./extension-host/installed-extension.ts";
@@ -146,6 +147,13 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 			throw new StillpointError("not-allowed", "the token belongs to no running job");
 	}
 
+	/** The agent ends the freezer in need, so its word for it must be a process of the extension, or none any more. */
+	function requireOwnFreezer(freezerPid: number): void {
+		const group = findProcessGroup(freezerPid);
+		if (group !== undefined && group !== state.process?.pid)
+			throw new StillpointError("message-invalid", `process ${freezerPid} is none of the extension's`);
+	}
+
 	async function handle(event: ExtensionEvent): Promise<void> {
 		if (event.jobId !== jobId) throw new StillpointError("message-invalid", `this extension runs job ${jobId}`);
 		if (state.report !== undefined && event.type !== "stuck") return;
@@ -156,6 +164,7 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 			case "targets":
 				return await holder.open(event.targets);
 			case "freezing":
+				requireOwnFreezer(event.freezerPid);
 				phases.advance("freezing");
 				// The local cap binds the extension's own word, too.
 				await holder.freezing({ ...event, holdLimitMs: Math.min(event.holdLimitMs, request.holdLimitMs) });

@@ -99,7 +99,7 @@ export const extensionEventSchema = z.discriminatedUnion("type", [
 	 * Before the first freeze call: the host stops every disk write of its own and answers `quiet`.
 	 * From its arrival the host holds a deadline of `holdLimitMs` plus its own margin.
 	 */
-	z.object({ type: z.literal("freezing"), jobId: idSchema, holdLimitMs: z.number(), freezerPid: z.int() }),
+	z.object({ type: z.literal("freezing"), jobId: idSchema, holdLimitMs: z.number(), freezerPid: z.int().min(2) }),
 	z.object({ type: z.literal("report"), jobId: idSchema, report: reportSchema }),
 ]);
 export type ExtensionEvent = z.infer<typeof extensionEventSchema>;

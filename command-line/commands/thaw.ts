@@ -28,7 +28,7 @@ export function addThawCommand(program: Command, context: CommandContext, act: A
 				printResult(context, options.json === true, { fileSystems }, () =>
 					fileSystems.length === 0
 						? "nothing of ours is frozen"
-						: table(fileSystems.map((one) => [one.mountPoint, one.result, one.detail ?? ""])),
+						: table(fileSystems.map((one) => [one.mountPoint || (one.ledger ?? ""), one.result, one.detail ?? ""])),
 				);
 				return fileSystems.some((one) => one.result === "thaw-failed") ? 9 : 0;
 			}),

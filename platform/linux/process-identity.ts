@@ -42,8 +42,22 @@ function isThreadAlive(pid: number, thread: string): boolean {
 	}
 }
 
+/** The process group, undefined when there is no such process. */
+export function findProcessGroup(pid: number): number | undefined {
+	try {
+		return parseProcessStat(readFileSync(`/proc/${pid}/stat`, "latin1")).group;
+	} catch {
+		return undefined;
+	}
+}
+
 /** The program's name stands in parentheses and may itself hold spaces and parentheses. */
-export function parseProcessStat(text: string): { state: string | undefined; startTime: string | undefined } {
+export function parseProcessStat(text: string): {
+	state: string | undefined;
+	group: number | undefined;
+	startTime: string | undefined;
+} {
 	const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-	return { state: fields[0], startTime: fields[19] };
+	const group = fields[2] === undefined ? undefined : Number(fields[2]);
+	return { state: fields[0], group, startTime: fields[19] };
 }

@@ -18,7 +18,7 @@ beforeEach(() => {
 afterEach(() => rmSync(runDir, { recursive: true, force: true }));
 
 /** The job up to `freezing`, with an extension whose channel takes words or does not. */
-async function freezeWith(given: { hears: boolean }) {
+async function freezeWith(given: { hears: boolean; freezerPid?: number }) {
 	const exited = Promise.withResolvers<{ exitCode: number | null; signal: string | null; outputTail: string }>();
 	const started = Promise.withResolvers<void>();
 	const silent = () => undefined;
@@ -53,9 +53,11 @@ async function freezeWith(given: { hears: boolean }) {
 	job.attach(token, { notify: () => given.hears, closed: new AbortController().signal } as unknown as LocalCaller);
 	const event = (body: Record<string, unknown>) => job.event(token, { jobId: "job-1", ...body } as ExtensionEvent);
 	for (const phase of ["preparing", "prepared", "scripts"]) await event({ type: "phase", phase });
-	const outcome = await event({ type: "freezing", holdLimitMs: 1_000, freezerPid: noProcess }).catch(
-		(error: unknown) => error,
-	);
+	const outcome = await event({
+		type: "freezing",
+		holdLimitMs: 1_000,
+		freezerPid: given.freezerPid ?? noProcess,
+	}).catch((error: unknown) => error);
 	exited.resolve({ exitCode: 1, signal: null, outputTail: "" });
 	return { outcome, report: await job.report, hold };
 }
@@ -69,4 +71,10 @@ test("an extension that is gone when it should freeze failed; nobody says that t
 
 test("one that hears freezes (negative control)", async () => {
 	expect((await freezeWith({ hears: true })).outcome).toBeUndefined();
+});
+
+test("a freezer that is none of the extension's processes is not believed: the agent would end it in need", async () => {
+	const { outcome, hold } = await freezeWith({ hears: true, freezerPid: process.pid });
+	expect(outcome).toMatchObject({ code: "message-invalid" });
+	expect(hold.held).toBe(false);
 });
