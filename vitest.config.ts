@@ -3,6 +3,8 @@ import { defineConfig } from "vitest/config";
 /** The rings, from quick to real. `guest` mounts and freezes loop images, so it runs one file at a time. */
 export default defineConfig({
 	test: {
+		// Most of their time tests wait for processes, sockets and deadlines: more of them than cores keep two cores busy.
+		maxWorkers: 4,
 		projects: [
 			{ test: { name: "unit", include: ["test/unit/**/*.test.ts"] } },
 			{ test: { name: "architecture", include: ["test/architecture/**/*.test.ts"] } },
