@@ -1,5 +1,5 @@
 /** An agent of its own for a measurement, bundled or straight from the sources, with one clean file system to freeze. */
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { execa } from "execa";
 import { connectController } from "../controller/client.ts";
@@ -8,6 +8,7 @@ import { type Program, startProgram } from "../demo/programs.ts";
 import { bundle } from "../demo/scratch-folders.ts";
 import { startGuard } from "../test/fixtures/guard.ts";
 import { type LoopFileSystem, makeLoopFileSystem } from "../test/fixtures/loop-file-system.ts";
+import { makeSourceExtension } from "../test/fixtures/source-extension.ts";
 
 export type Form = "bundled" | "unbundled";
 
@@ -40,7 +41,7 @@ export async function startBenchAgent({ form, linked = false, signal }: BenchAge
 	const config = {
 		version: 1,
 		scriptsFolder: join(base, "scripts.d"),
-		extensions: { installFrom: [form === "bundled" ? await bundledPackage(base, signal) : await sourcePackage(base)] },
+		extensions: { installFrom: [form === "bundled" ? await bundledPackage(base, signal) : makeSourceExtension(base)] },
 		fileSystems: { include: [{ mountPoint: fileSystem.mountPoint }] },
 	};
 	const configPath = join(base, "agent.json");
@@ -80,17 +81,4 @@ async function enrolWithController(
 async function bundledPackage(base: string, signal: AbortSignal): Promise<string> {
 	await bundle(join(base, "dist"), signal);
 	return join(base, "dist/extensions/VMSnapshotLinux");
-}
-
-/** A package whose commands run the sources where they lie. */
-async function sourcePackage(base: string): Promise<string> {
-	const folder = join(base, "VMSnapshotLinux");
-	await mkdir(folder);
-	const source = join(root, "extensions/vm-snapshot-linux");
-	const manifest = await readFile(join(source, "HandlerManifest.json"), "utf8");
-	await writeFile(
-		join(folder, "HandlerManifest.json"),
-		manifest.replaceAll("node vm-snapshot-linux.ts", `node ${source}/vm-snapshot-linux.ts`),
-	);
-	return folder;
 }

@@ -2,8 +2,8 @@
  * Each process of a hold is stopped or killed while the agent's own state and logs lie on what is frozen. The promise:
  * whatever single one it is, everything is writable by the deadline + 2 s; when all are, the next start thaws.
  */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { OrderInput } from "../../contracts/order.ts";
 import {
@@ -17,12 +17,12 @@ import { type LoopFileSystem, makeLoopFileSystem, startGuard, thaw } from "../fi
 import { poll } from "../fixtures/poll.ts";
 import { processTree } from "../fixtures/process-states.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
+import { makeSourceExtension } from "../fixtures/source-extension.ts";
 import { isWritable } from "../fixtures/writable.ts";
 
 const missing = requireTools("root", "mkfs.ext4", "losetup", "fsfreeze");
 const holdLimitMs = 2_000;
 const promiseMs = holdLimitMs + 2_000;
-const source = resolve(import.meta.dirname, "../../extensions/vm-snapshot-linux");
 
 describe.skipIf(missing)(`a hold with one process gone${missing ? `: ${missing}` : ""}`, () => {
 	let stack: AsyncDisposableStack;
@@ -40,13 +40,8 @@ describe.skipIf(missing)(`a hold with one process gone${missing ? `: ${missing}`
 		const { mountPoint } = fileSystem;
 		folders.flags.stateDir = join(mountPoint, "state");
 		folders.flags.logDir = join(mountPoint, "log");
-		const packageFolder = join(folders.root, "VMSnapshotLinux");
-		mkdirSync(packageFolder, { mode: 0o755 });
-		const manifest = readFileSync(join(source, "HandlerManifest.json"), "utf8");
-		const commands = manifest.replaceAll("node vm-snapshot-linux.ts", `node ${source}/vm-snapshot-linux.ts`);
-		writeFileSync(join(packageFolder, "HandlerManifest.json"), commands);
 		folders.writeConfig({
-			extensions: { installFrom: [packageFolder] },
+			extensions: { installFrom: [makeSourceExtension(folders.root)] },
 			fileSystems: { include: [{ mountPoint }] },
 			scriptsFolder: join(folders.root, "no-scripts"),
 		});

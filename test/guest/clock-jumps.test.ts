@@ -2,18 +2,18 @@
  * The wall clock of agent and extension jumps while file systems are frozen (libfaketime; the monotonic clock stays):
  * a hold neither ends early nor lasts longer, and a deadline neither fires nor is lost.
  */
-import { globSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { globSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Report } from "../../contracts/report.ts";
 import { type AgentFoldersFixture, makeAgentFolders, startAgent } from "../fixtures/agent-process.ts";
 import { connectAsker } from "../fixtures/job-client.ts";
 import { type LoopFileSystem, makeLoopFileSystem, startGuard } from "../fixtures/loop-file-system.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
+import { makeSourceExtension } from "../fixtures/source-extension.ts";
 import { isWritable } from "../fixtures/writable.ts";
 
 const missing = requireTools("root", "mkfs.ext4", "losetup", "faketime");
-const source = resolve(import.meta.dirname, "../../extensions/vm-snapshot-linux");
 const heldMs = 700;
 const deadlineMs = 2_000;
 
@@ -30,20 +30,13 @@ describe.skipIf(missing)(`a clock that jumps while frozen${missing ? `: ${missin
 			await makeLoopFileSystem({ dir: folders.root, fsType: "ext4", sizeMiB: 64, name: "machine" }),
 		);
 		offset = join(dirname(folders.flags.runDir), "clock-offset");
-		const packageFolder = join(folders.root, "VMSnapshotLinux");
-		mkdirSync(packageFolder, { mode: 0o755 });
-		const manifest = readFileSync(join(source, "HandlerManifest.json"), "utf8");
 		// The agent gives an extension a clean environment, so its clock is set in its command.
 		const program = [
 			"/usr/bin/env",
 			...Object.entries(clock()).map(([name, value]) => `${name}=${value}`),
 			process.execPath,
 		];
-		const commands = manifest.replaceAll(
-			"node vm-snapshot-linux.ts",
-			`${program.join(" ")} ${source}/vm-snapshot-linux.ts`,
-		);
-		writeFileSync(join(packageFolder, "HandlerManifest.json"), commands);
+		const packageFolder = makeSourceExtension(folders.root, program.join(" "));
 		writeFileSync(offset, "+0d");
 		folders.writeConfig({
 			extensions: { installFrom: [packageFolder] },

@@ -1,6 +1,6 @@
 /** `stillpoint snapshot` and `stillpoint thaw` as processes, on a loop file system, beside the real agent. */
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -14,10 +14,10 @@ import { freeze, type LoopFileSystem, makeLoopFileSystem, startGuard, thaw } fro
 import { poll } from "../fixtures/poll.ts";
 import { processTree } from "../fixtures/process-states.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
+import { makeSourceExtension } from "../fixtures/source-extension.ts";
 
 const missing = requireTools("root", "mkfs.ext4", "losetup", "fsfreeze");
 const entry = resolve(import.meta.dirname, "../../command-line/stillpoint.ts");
-const source = resolve(import.meta.dirname, "../../extensions/vm-snapshot-linux");
 
 describe.skipIf(missing)(`an order of an admin${missing ? `: ${missing}` : ""}`, () => {
 	const stack = new AsyncDisposableStack();
@@ -31,13 +31,8 @@ describe.skipIf(missing)(`an order of an admin${missing ? `: ${missing}` : ""}`,
 		fileSystem = stack.use(
 			await makeLoopFileSystem({ dir: folders.root, fsType: "ext4", sizeMiB: 64, name: "machine" }),
 		);
-		const packageFolder = join(folders.root, "VMSnapshotLinux");
-		mkdirSync(packageFolder, { mode: 0o755 });
-		const manifest = readFileSync(join(source, "HandlerManifest.json"), "utf8");
-		const commands = manifest.replaceAll("node vm-snapshot-linux.ts", `node ${source}/vm-snapshot-linux.ts`);
-		writeFileSync(join(packageFolder, "HandlerManifest.json"), commands);
 		folders.writeConfig({
-			extensions: { installFrom: [packageFolder] },
+			extensions: { installFrom: [makeSourceExtension(folders.root)] },
 			fileSystems: { include: [{ mountPoint: fileSystem.mountPoint }] },
 			scriptsFolder: join(folders.root, "no-scripts"),
 		});
