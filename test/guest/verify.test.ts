@@ -69,7 +69,8 @@ for (const { fsType, devices, tools } of kinds) {
 			await writeManifest(folder, disksOf(one), held);
 			const verification = await verify(folder);
 			expect(verification).toMatchObject({ looksLike: "crash", agrees: false });
-			expect(failed(verification)).toContain("still");
+			// A copy that began just after a commit has no log tree, but tree blocks that are newer than its superblock.
+			expect(failed(verification).filter((check) => check === "still" || check === "torn")).not.toEqual([]);
 		});
 
 		test("a live copy that is labelled crash is no lie", async () => {
