@@ -21,9 +21,18 @@ export const maxFrameBytes = 4 * 1024 * 1024;
 export const machineSchema = z.object({
 	hostname: z.string().max(255),
 	machineId: z.string().max(128).optional(),
+	/** SMBIOS system UUID: a hypervisor gives a clone another one. */
+	systemUuid: z.string().max(64).optional(),
 	bootId: z.string().max(64).optional(),
 	platform: z.string().max(64),
 });
+
+/**
+ * Random text that changes with every connection. The controller gives the next one in `welcome`, the agent keeps it on
+ * disk, says so with `ticket-kept`, and shows it in its next `hello`. A copy of an agent's state, or one that was put
+ * back to an earlier time, shows an older one: it is refused with `identity-changed` and must be enrolled anew.
+ */
+const ticket = z.string().min(16).max(128);
 
 /** Agent to controller. `report` is repeated until `ack` with its sequence number came. */
 export const agentMessageSchema = z.discriminatedUnion("type", [
@@ -34,7 +43,13 @@ export const agentMessageSchema = z.discriminatedUnion("type", [
 		machine: machineSchema,
 		/** The job that runs for this controller, if the link was lost during it. */
 		runningJobId: idSchema.optional(),
+		ticket: ticket.optional(),
+		/** The agent's clock, UTC: both sides warn of a difference that certificates would not survive. */
+		time: z.iso.datetime().optional(),
 	}),
+	z.object({ type: z.literal("ticket-kept"), ticket }),
+	/** PKCS #10, PEM, for a new key. Answered by `renewed` or `error`; the old certificate stays good until it expires. */
+	z.object({ type: z.literal("renew"), csr: z.string().max(16_384) }),
 	...orderAnswerSchema.options,
 	...holdEventSchema.options,
 	z.object({ type: z.literal("report"), sequence: z.int().positive(), report: reportSchema }),
@@ -49,7 +64,15 @@ export type AgentMessage = z.infer<typeof agentMessageSchema>;
 
 /** Controller to agent. */
 export const controllerMessageSchema = z.discriminatedUnion("type", [
-	z.strictObject({ type: z.literal("welcome"), protocol: z.int(), agentId: z.string() }),
+	z.strictObject({
+		type: z.literal("welcome"),
+		protocol: z.int(),
+		agentId: z.string(),
+		ticket: ticket.optional(),
+		/** The controller's clock, UTC. */
+		time: z.iso.datetime().optional(),
+	}),
+	z.strictObject({ type: z.literal("renewed"), certificate: z.string().max(65_536) }),
 	orderMessageSchema,
 	...holdCommandSchema.options,
 	z.strictObject({ type: z.literal("ack"), sequence: z.int().positive() }),
@@ -69,6 +92,14 @@ export const enrolRequestSchema = z.strictObject({
 	csr: z.string().max(16_384),
 	machine: machineSchema,
 });
+/** POST /v1/enrolment-requests: no token and no certificate; a person decides. */
+export const enrolmentRequestSchema = z.strictObject({
+	machine: machineSchema,
+	/** The id that this machine, or the one it is a copy of, had. */
+	formerAgentId: z.string().max(64).optional(),
+	reason: z.string().max(512),
+});
+
 export const enrolResponseSchema = z.object({ agentId: z.string(), certificate: z.string(), ca: z.string() });
 
 export const tokenRequestSchema = z.strictObject({
@@ -90,6 +121,7 @@ export const agentRecordSchema = z.object({
 	enrolledAt: z.iso.datetime(),
 	lastSeenAt: z.iso.datetime().optional(),
 	disks: z.array(diskMappingSchema),
+	revoked: z.object({ at: z.iso.datetime(), reason: z.string() }).optional(),
 });
 export type AgentRecord = z.infer<typeof agentRecordSchema>;
 

@@ -135,6 +135,31 @@ export const errorCatalogue = {
 		"The certificate request or certificate was refused.",
 		"Enrol again; check the clocks of both machines.",
 	),
+	"certificate-revoked": row(
+		5,
+		false,
+		"The certificate was revoked at the controller.",
+		"Ask the controller's operator; to go on, enrol with a new token: stillpoint agent enrol.",
+	),
+	"identity-changed": row(
+		5,
+		false,
+		"This machine is a copy of the one that was enrolled, or was put back to an earlier state.",
+		"Enrol it with a new token: stillpoint agent enrol.",
+	),
+	"clock-wrong": row(
+		5,
+		true,
+		"The clocks of the two machines differ so much that a certificate is not valid yet or no longer.",
+		"Set the clock that is wrong; the message names both times.",
+	),
+	"proxy-failed": row(
+		4,
+		true,
+		"The HTTP proxy refused the connection or does not answer.",
+		"Check controller.proxy in the configuration and that the proxy allows CONNECT to the controller.",
+	),
+	"rate-limited": row(7, true, "Too many requests in a short time.", "Wait as long as Retry-After says, then repeat."),
 	"agent-offline": row(
 		4,
 		true,
@@ -297,6 +322,31 @@ export const errorCatalogue = {
 		false,
 		"No installed extension can do this.",
 		"Install one: set extensions.installFrom in the configuration.",
+	),
+
+	"extension-timeout": row(
+		6,
+		true,
+		"A command or a job of an extension did not end before its deadline; its processes were ended.",
+		"See the extension's log; raise the job's limit if the work really takes that long.",
+	),
+	"extension-died": row(
+		8,
+		true,
+		"The processes of an extension ended, or fell silent, while it still had work; it is started again.",
+		"See the extension's log.",
+	),
+	"extension-skipped": row(
+		8,
+		true,
+		"An extension was not enabled because one that it depends on failed.",
+		"Mend the one that the message names.",
+	),
+	"settings-invalid": row(
+		78,
+		false,
+		"The settings of an extension are invalid or cannot be decrypted.",
+		"Correct the file and the field that the message names.",
 	),
 
 	// Scripts.

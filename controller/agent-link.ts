@@ -27,7 +27,9 @@ export type UnreadableReport = {
 	readonly error: StillpointError;
 };
 /** All messages that are not the link's own business. */
-export type AgentWord = Exclude<AgentMessage, { type: "hello" | "response" }> | UnreadableReport;
+export type AgentWord =
+	| Exclude<AgentMessage, { type: "hello" | "response" | "ticket-kept" | "renew" }>
+	| UnreadableReport;
 
 export type AgentLink = {
 	readonly agentId: string;
@@ -111,6 +113,7 @@ export function serveAgentLink(options: AgentLinkOptions): AgentLink {
 		if (!life.greeted)
 			return refuse(new StillpointError("message-invalid", `"${message.type}" before "hello"`), closeCodes.policy);
 		if (message.type === "unreadable-report") link.send({ type: "error", error: errorOnWire(message.error) });
+		if (message.type === "ticket-kept" || message.type === "renew") return;
 		if (message.type !== "response") return options.onWord(link, message);
 		const answer = requests.get(message.requestId);
 		if (message.error === undefined) answer?.resolve(message.result);

@@ -2,7 +2,7 @@ import { chmodSync } from "node:fs";
 import { DatabaseSync, type SQLInputValue } from "node:sqlite";
 import { StillpointError } from "../contracts/errors.ts";
 import { reportSchema } from "../contracts/report.ts";
-import type { RecoveryPointRow, Store, StoredAgent, StoredJob } from "./store.ts";
+import type { RecoveryPointRow, Store, StoredAgent, StoredCredential, StoredJob } from "./store.ts";
 
 /** One text for each version of the schema: what makes it from the one before. */
 const migrations = [
@@ -34,10 +34,25 @@ create table rejected_reports (
 ) strict;
 create index rejected_reports_by_agent on rejected_reports (agent_id);
 `,
+	`
+alter table agents add column revoked text;
+alter table agents add column ticket text;
+alter table agents add column ticket_given text;
+create table enrolment_requests (
+	id text primary key, at text not null, machine_key text not null unique, request text not null
+) strict;
+create table credentials (
+	name text primary key, role text not null, created_at text not null, expires_at text not null, revoked_at text
+) strict;
+create table audit (
+	sequence integer primary key autoincrement, actor text not null, target text, entry text not null
+) strict;
+`,
 ];
 
 /** Of one agent; each is at most one frame. */
 const rejectedReportsKept = 8;
+const enrolmentRequestsKept = 100;
 
 /**
  * The store in one file. A rollback journal and not WAL, because the database is locked for this process alone anyway
@@ -97,7 +112,7 @@ export function openSqliteStore(path: string): Store {
 		addAgent: answered((agent) => {
 			const { agentId, machine, enrolledAt, disks } = agent;
 			const values = [agentId, JSON.stringify(machine), enrolledAt, JSON.stringify(disks)];
-			run("insert into agents values (?, ?, ?, null, ?)", ...values);
+			run("insert into agents (agent_id, machine, enrolled_at, disks) values (?, ?, ?, ?)", ...values);
 		}),
 		findAgent: answered((agentId) => parseAgent(first("select * from agents where agent_id = ?", agentId))),
 		listAgents: answered(() =>
@@ -111,6 +126,79 @@ export function openSqliteStore(path: string): Store {
 			const text = machine === undefined ? null : JSON.stringify(machine);
 			run("update agents set last_seen_at = ?, machine = coalesce(?, machine) where agent_id = ?", at, text, agentId);
 		}),
+		revokeAgent: answered((agentId, at, reason) => {
+			const sql = "update agents set revoked = coalesce(revoked, ?) where agent_id = ?";
+			return run(sql, JSON.stringify({ at, reason }), agentId).changes === 1;
+		}),
+		removeAgent: answered((agentId) => run("delete from agents where agent_id = ?", agentId).changes === 1),
+		exchangeTicket: answered((agentId, shown, next) =>
+			inTransaction(() => {
+				const row = first("select ticket, ticket_given from agents where agent_id = ?", agentId);
+				if (row === undefined) return "changed";
+				const { ticket, ticket_given: given } = row;
+				const isFirst = ticket === null && given === null;
+				if (!isFirst && (shown === undefined || (shown !== ticket && shown !== given))) return "changed";
+				const kept = isFirst ? null : (shown ?? null);
+				run("update agents set ticket = ?, ticket_given = ? where agent_id = ?", kept, next, agentId);
+				return "known";
+			}),
+		),
+		confirmTicket: answered((agentId, ticket) => {
+			const sql =
+				"update agents set ticket = ticket_given, ticket_given = null where agent_id = ? and ticket_given = ?";
+			run(sql, agentId, ticket);
+		}),
+
+		addEnrolmentRequest: answered((request) =>
+			inTransaction(() => {
+				const { id, at, machine, address } = request;
+				const machineKey = machine.machineId ?? `${machine.hostname} ${address}`;
+				const values = [id, at, machineKey, JSON.stringify(request)];
+				run("delete from enrolment_requests where machine_key = ?", machineKey);
+				run("insert into enrolment_requests values (?, ?, ?, ?)", ...values);
+				const latest = "select rowid from enrolment_requests order by rowid desc limit ?";
+				run(`delete from enrolment_requests where rowid not in (${latest})`, enrolmentRequestsKept);
+			}),
+		),
+		listEnrolmentRequests: answered(() =>
+			all("select request from enrolment_requests order by rowid desc").map((row) =>
+				JSON.parse(row["request"] as string),
+			),
+		),
+		removeEnrolmentRequest: answered((id) => run("delete from enrolment_requests where id = ?", id).changes === 1),
+
+		addCredential: answered(({ name, role, createdAt, expiresAt }, now) =>
+			inTransaction(() => {
+				const inForce = "select 1 from credentials where name = ? and revoked_at is null and expires_at > ?";
+				if (first(inForce, name, now) !== undefined) return false;
+				run("insert or replace into credentials values (?, ?, ?, ?, null)", name, role, createdAt, expiresAt);
+				return true;
+			}),
+		),
+		findCredential: answered((name) => parseCredential(first("select * from credentials where name = ?", name))),
+		listCredentials: answered(() =>
+			all("select * from credentials order by created_at, name").flatMap((row) => parseCredential(row) ?? []),
+		),
+		revokeCredential: answered(
+			(name, at) =>
+				run("update credentials set revoked_at = ? where name = ? and revoked_at is null", at, name).changes === 1,
+		),
+
+		addAuditEntry: answered((entry) => {
+			const values = [entry.actor, entry.target ?? null, JSON.stringify(entry)];
+			run("insert into audit (actor, target, entry) values (?, ?, ?)", ...values);
+		}),
+		listAudit: answered(({ limit, before, actor, target }) =>
+			all(
+				`select sequence, entry from audit
+				where sequence < ?1 and (?2 is null or actor = ?2) and (?3 is null or target = ?3)
+				order by sequence desc limit ?4`,
+				before ?? Number.MAX_SAFE_INTEGER,
+				actor ?? null,
+				target ?? null,
+				limit,
+			).map((row) => ({ sequence: Number(row["sequence"]), ...JSON.parse(row["entry"] as string) })),
+		),
 
 		addJob: answered((stored) =>
 			inTransaction(() => {
@@ -219,13 +307,26 @@ function answered<A extends unknown[], T>(work: (...values: A) => T): (...values
 
 function parseAgent(row: Record<string, string> | undefined): StoredAgent | undefined {
 	if (row === undefined) return undefined;
-	const lastSeenAt = row["last_seen_at"];
+	const { last_seen_at: lastSeenAt, revoked } = row;
 	return {
 		agentId: row["agent_id"] as string,
 		machine: JSON.parse(row["machine"] as string),
 		enrolledAt: row["enrolled_at"] as string,
 		...(lastSeenAt ? { lastSeenAt } : {}),
 		disks: JSON.parse(row["disks"] as string),
+		...(revoked ? { revoked: JSON.parse(revoked) } : {}),
+	};
+}
+
+function parseCredential(row: Record<string, string> | undefined): StoredCredential | undefined {
+	if (row === undefined) return undefined;
+	const { name, role, created_at: createdAt, expires_at: expiresAt, revoked_at: revokedAt } = row;
+	return {
+		name: name as string,
+		role: role === "operator" ? "operator" : "viewer",
+		createdAt: createdAt as string,
+		expiresAt: expiresAt as string,
+		...(revokedAt ? { revokedAt } : {}),
 	};
 }
 

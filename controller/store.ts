@@ -11,7 +11,52 @@ export type StoredAgent = {
 	readonly enrolledAt: string;
 	readonly lastSeenAt?: string;
 	readonly disks: readonly DiskMapping[];
+	/** Its certificates are refused from then on. */
+	readonly revoked?: { readonly at: string; readonly reason: string };
 };
+
+/** A person or program that uses the API. The name stands in its certificate (CN), the role too (OU). */
+export type StoredCredential = {
+	readonly name: string;
+	readonly role: "operator" | "viewer";
+	readonly createdAt: string;
+	readonly expiresAt: string;
+	readonly revokedAt?: string;
+};
+
+/** A machine that wants to be enrolled and says why: a copy of one that was, or one whose certificate is no longer good. */
+export type StoredEnrolmentRequest = {
+	readonly id: string;
+	readonly at: string;
+	readonly address: string;
+	readonly machine: Machine;
+	readonly formerAgentId?: string;
+	readonly reason: string;
+};
+
+/** Who did what, when, and how it ended. Never changed and never removed. */
+export type StoredAuditEntry = {
+	readonly sequence: number;
+	readonly at: string;
+	readonly actor: string;
+	readonly role: string;
+	readonly address: string;
+	readonly action: string;
+	readonly target?: string;
+	/** `ok`, or a code of the catalogue. */
+	readonly outcome: string;
+	readonly details?: Record<string, unknown>;
+};
+export type AuditFilter = {
+	readonly limit: number;
+	/** Only entries with a smaller sequence number. */
+	readonly before?: number;
+	readonly actor?: string;
+	readonly target?: string;
+};
+
+/** `known`: the ticket was the last one given. `changed`: the agent's state is a copy, or was put back to an earlier time. */
+export type TicketAnswer = "known" | "changed";
 
 type StoredToken = { readonly id: string; readonly secretHash: string; readonly expiresAt: string };
 
@@ -48,6 +93,35 @@ export type Store = AsyncDisposable & {
 	/** False when there is no such agent. */
 	setDisks(agentId: string, disks: readonly DiskMapping[]): Promise<boolean>;
 	setSeen(agentId: string, at: string, machine?: Machine): Promise<void>;
+	/** False when there is no such agent. */
+	revokeAgent(agentId: string, at: string, reason: string): Promise<boolean>;
+	/** Its jobs, reports and recovery points stay. False when there is no such agent. */
+	removeAgent(agentId: string): Promise<boolean>;
+	/**
+	 * Each connection shows the ticket of the one before and is given the next. The agent's last confirmed ticket and the
+	 * one that was given since are both good, because either side may die between giving and keeping; any other is
+	 * `changed`, and nothing is written. An agent that was never given one is `known`, whatever it shows.
+	 */
+	exchangeTicket(agentId: string, shown: string | undefined, next: string): Promise<TicketAnswer>;
+	/** The agent has kept it: the one before is no longer good. */
+	confirmTicket(agentId: string, ticket: string): Promise<void>;
+
+	/** The newest few are kept: anybody may ask. One of the same machine replaces its earlier one. */
+	addEnrolmentRequest(request: StoredEnrolmentRequest): Promise<void>;
+	listEnrolmentRequests(): Promise<StoredEnrolmentRequest[]>;
+	/** False when there is none. */
+	removeEnrolmentRequest(id: string): Promise<boolean>;
+
+	/** Replaces one of the same name unless that is in force; then false. */
+	addCredential(credential: StoredCredential, now: string): Promise<boolean>;
+	findCredential(name: string): Promise<StoredCredential | undefined>;
+	listCredentials(): Promise<StoredCredential[]>;
+	/** False when there is none in force. */
+	revokeCredential(name: string, at: string): Promise<boolean>;
+
+	addAuditEntry(entry: Omit<StoredAuditEntry, "sequence">): Promise<void>;
+	/** Newest first. */
+	listAudit(filter: AuditFilter): Promise<StoredAuditEntry[]>;
 
 	/** False when the id exists already. */
 	addJob(job: StoredJob): Promise<boolean>;

@@ -25,6 +25,8 @@ const everything = [
 	"strace",
 	"unshare",
 	"faketime",
+	"openssl",
+	"python3",
 	"root",
 ];
 const say = (line: string) => void process.stdout.write(`${line}\n`);

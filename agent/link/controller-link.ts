@@ -171,6 +171,8 @@ export function startControllerLink(ports: LinkPorts, stopping: AbortSignal): Co
 			case "request":
 				void respond(message.requestId, message.method);
 				return;
+			case "renewed":
+				return;
 			case "error":
 				log.warn("the controller reports an error", { code: message.error.code, message: message.error.message });
 				return;
