@@ -37,14 +37,16 @@ export const handlerManifestFileSchema = z.array(handlerManifestSchema).min(1);
 export const handlerEnvironmentFileSchema = z
 	.array(
 		z.object({
-			name: z.string(),
-			version: z.number(),
+			name: z.string().optional(),
+			version: z.union([z.number(), z.string()]),
 			handlerEnvironment: z.object({
 				logFolder: z.string(),
 				configFolder: z.string(),
 				statusFolder: z.string(),
 				heartbeatFile: z.string(),
-				eventsFolder: z.string(),
+				/** Older hosts give none, or under its first name. */
+				eventsFolder: z.string().optional(),
+				eventsFolder_preview: z.string().optional(),
 			}),
 		}),
 	)

@@ -1,8 +1,5 @@
-import { constants } from "node:fs";
-import { open } from "node:fs/promises";
 import { join } from "node:path";
-import { StillpointError } from "../../contracts/errors.ts";
-import { handlerEnvironmentFileSchema } from "../../contracts/extension.ts";
+import { readHandlerEnvironment } from "./handler-environment.ts";
 import { writeHandlerStatus } from "./handler-status.ts";
 
 export const handlerCommands = ["install", "enable", "disable", "update", "uninstall"] as const;
@@ -23,8 +20,6 @@ export type HandlerCommand = {
 	readonly check: () => Promise<void>;
 	readonly now: () => Date;
 };
-
-const maxEnvironmentBytes = 256 * 1024;
 
 const whatItDid: Readonly<Record<HandlerCommandName, string>> = {
 	install: "nothing to install: the package is complete",
@@ -55,36 +50,6 @@ export async function runHandlerCommand(command: HandlerCommand): Promise<string
 	}
 	await writeHandlerStatus(path, { ...status, status: "success", code: 0, message }, command.now());
 	return message;
-}
-
-async function readHandlerEnvironment(packageFolder: string) {
-	const path = join(packageFolder, "HandlerEnvironment.json");
-	const invalid = (what: string, cause?: unknown) =>
-		new StillpointError("extension-invalid", `${path} ${what}`, { ...(cause === undefined ? {} : { cause }) });
-	const bytes = await readLimited(path).catch((cause: Error) => {
-		throw invalid(cause.message, cause);
-	});
-	let content: unknown;
-	try {
-		content = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-	} catch (cause) {
-		throw invalid(cause instanceof SyntaxError ? `is no JSON: ${cause.message}` : "is not UTF-8", cause);
-	}
-	const parsed = handlerEnvironmentFileSchema.safeParse(content);
-	const issue = parsed.error?.issues[0];
-	if (issue !== undefined) throw invalid(`: ${issue.path.join(".")}: ${issue.message}`);
-	const [first] = parsed.data ?? [];
-	if (first === undefined) throw invalid("is empty");
-	return first.handlerEnvironment;
-}
-
-/** Never waits for a FIFO. */
-async function readLimited(path: string): Promise<Buffer> {
-	await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
-	const stats = await file.stat();
-	if (!stats.isFile()) throw new Error("is not a regular file");
-	if (stats.size > maxEnvironmentBytes) throw new Error(`is larger than ${maxEnvironmentBytes} bytes`);
-	return await file.readFile();
 }
 
 /** It becomes a file name. */

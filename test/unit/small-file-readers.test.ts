@@ -8,7 +8,7 @@ import { findEnrolment } from "../../agent/link/enrolment-file.ts";
 import { loadConfig } from "../../agent/load-config.ts";
 import { readManifest as readRecoveryPoint } from "../../controller/recovery-point-manifest.ts";
 import { openRecoveryPointFolders } from "../../controller/recovery-points.ts";
-import { runHandlerCommand } from "../../extensions/kit/handler-commands.ts";
+import { readHandlerEnvironment } from "../../extensions/kit/handler-environment.ts";
 import { readDropIns } from "../../extensions/vm-snapshot-linux/script-runner/read-drop-ins.ts";
 import { type BadFile, badFiles } from "../fixtures/bad-files.ts";
 
@@ -42,15 +42,7 @@ const readers: readonly Reader[] = [
 	{
 		what: "HandlerEnvironment.json",
 		file: "HandlerEnvironment.json",
-		read: (folder) =>
-			runHandlerCommand({
-				name: "enable",
-				packageFolder: folder,
-				sequenceNumber: "0",
-				handlerName: "X",
-				check: () => Promise.resolve(),
-				now: () => new Date(0),
-			}),
+		read: (folder) => readHandlerEnvironment(folder, 0),
 		code: "extension-invalid",
 		missing: { code: "extension-invalid" },
 	},
