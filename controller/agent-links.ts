@@ -1,5 +1,4 @@
 import { performance } from "node:perf_hooks";
-import type { WebSocket } from "ws";
 import type { ControllerMessage } from "../contracts/controller-messages.ts";
 import { StillpointError } from "../contracts/errors.ts";
 import type { Report } from "../contracts/report.ts";
@@ -14,6 +13,7 @@ import {
 	type UnreadableReport,
 } from "./agent-link.ts";
 import { raceSignal, startDeadline } from "./deadline.ts";
+import type { LinkSocket } from "./link-socket.ts";
 import type { Log } from "./log.ts";
 
 type WordOf<T extends AgentWord["type"]> = Extract<AgentWord, { type: T }>;
@@ -33,8 +33,13 @@ export type JobChannel = Disposable & {
 };
 
 export type AgentLinks = AsyncDisposable & {
-	/** Takes over an authenticated connection. A second one of the same agent replaces the first. */
-	accept(socket: WebSocket, agentId: string): void;
+	/**
+	 * Takes over an authenticated connection. While the first one of an agent answers, a second one is refused with
+	 * `identity-changed`: the agent ends its old connection before it makes a new one, so this is a copy of it.
+	 */
+	accept(socket: LinkSocket, agentId: string): void;
+	/** Says the error on every connection of the agent and ends them. */
+	refuse(agentId: string, error: StillpointError): void;
 	isConnected(agentId: string): boolean;
 	/** `agent-offline`, `deadline-passed`, or the agent's own error. */
 	request(agentId: string, method: RequestMethod, limitMs: number): Promise<unknown>;
@@ -44,7 +49,12 @@ export type AgentLinks = AsyncDisposable & {
 
 export type AgentLinksOptions = {
 	readonly log: Log;
-	readonly onSeen: (agentId: string, hello?: Hello) => Promise<void>;
+	/** Decides on a `hello`; the next ticket, or throws what the agent is refused with. */
+	readonly greet: (agentId: string, hello: Hello) => Promise<string>;
+	readonly onTicketKept: (agentId: string, ticket: string) => Promise<void>;
+	/** The certificate for a request's key. */
+	readonly renew: (agentId: string, csr: string) => Promise<string>;
+	readonly onSeen: (agentId: string) => Promise<void>;
 	/**
 	 * Resolves when the report is stored for good, or was before: then it is acknowledged. With the one that counts for
 	 * the job.
@@ -62,18 +72,40 @@ type OpenChannel = {
 	lose(): void;
 };
 
-export function makeAgentLinks({ log, onSeen, onReport, onUnreadableReport }: AgentLinksOptions): AgentLinks {
+/** A living agent answers a ping at once; an ended connection that the network has not told of does not. */
+const answerLimitMs = 2_000;
+
+export function makeAgentLinks(options: AgentLinksOptions): AgentLinks {
+	const { log, onSeen, onReport, onUnreadableReport } = options;
 	const links = new Map<string, AgentLink>();
+	/** By agent: the latest hello that is being decided on. */
+	const greetings = new Map<string, Promise<unknown>>();
 	const open = new Set<AgentLink>();
 	const channels = new Set<OpenChannel>();
 	const channelsOf = (agentId: string) => [...channels].filter((one) => one.agentId === agentId);
+
+	/** One after the other for each agent: of two at a time the second must see the first. */
+	function onHello(link: AgentLink, hello: Hello): Promise<string> {
+		const { agentId } = link;
+		const greeting = (greetings.get(agentId) ?? Promise.resolve())
+			.catch(() => undefined)
+			.then(async () => {
+				if (await links.get(agentId)?.answers(answerLimitMs)) throw secondConnection(agentId, hello);
+				return await options.greet(agentId, hello);
+			})
+			.finally(() => {
+				if (greetings.get(agentId) === greeting) greetings.delete(agentId);
+			});
+		greetings.set(agentId, greeting);
+		return greeting;
+	}
 
 	function onGreeted(link: AgentLink, hello: Hello): void {
 		const { agentId } = link;
 		const before = links.get(agentId);
 		links.set(agentId, link);
 		if (before !== undefined) {
-			log.warn("agent connected again, the first connection ends", { agentId });
+			log.warn("agent connected again, the first connection is dead", { agentId });
 			loseChannels(agentId);
 			before.close(closeCodes.policy, "replaced");
 		}
@@ -121,9 +153,14 @@ export function makeAgentLinks({ log, onSeen, onReport, onUnreadableReport }: Ag
 				onClosed,
 				onWord,
 				onGreeted,
-				onHello: (greeted, hello) => onSeen(greeted.agentId, hello),
+				onHello,
+				onTicketKept: (from, ticket) => options.onTicketKept(from.agentId, ticket),
+				onRenew: (from, csr) => options.renew(from.agentId, csr),
 			});
 			open.add(link);
+		},
+		refuse(agentId, error) {
+			for (const link of open) if (link.agentId === agentId) link.refuse(error);
 		},
 		isConnected: (agentId) => links.has(agentId),
 		async request(agentId, method, limitMs) {
@@ -183,4 +220,10 @@ export function makeAgentLinks({ log, onSeen, onReport, onUnreadableReport }: Ag
 			while (open.size > 0 && performance.now() < deadlineMs) await new Promise((resolve) => setTimeout(resolve, 20));
 		},
 	};
+}
+
+function secondConnection(agentId: string, { machine }: Hello): StillpointError {
+	const what = `agent ${agentId} is connected already; one of the two is a copy of the other`;
+	const { hostname, bootId } = machine;
+	return new StillpointError("identity-changed", what, { details: { hostname, bootId } });
 }

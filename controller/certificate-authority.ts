@@ -19,6 +19,9 @@ const operatorRenewedBeforeMs = 30 * dayMs;
 /** PEM texts. */
 export type KeyAndCertificate = { readonly key: string; readonly certificate: string };
 
+/** Of a certificate that this authority issued; the serial number is hex, lower case. */
+export type OwnCertificate = { readonly serial: string; readonly createdAt: string; readonly expiresAt: string };
+
 export type CertificateAuthority = {
 	/** PEM. */
 	readonly certificate: string;
@@ -27,6 +30,13 @@ export type CertificateAuthority = {
 	/** A new key and certificate; the chain holds the CA too, so that an agent can compare its fingerprint first. */
 	issueServer(hosts: readonly string[]): Promise<KeyAndCertificate>;
 	issueOperator(): Promise<KeyAndCertificate>;
+	/** A client certificate (CN = name, OU = role) for the key of the request, as `issueAgent`. */
+	issueCredential(
+		name: string,
+		role: "operator" | "viewer",
+		csr: string,
+		forMs: number,
+	): Promise<{ readonly certificate: string } & OwnCertificate>;
 	/**
 	 * A client certificate (CN = agentId, OU = agent) for the key of the request. Of the request only the key counts;
 	 * subject and extensions are ours. `certificate-invalid` when its signature does not prove the key.
@@ -34,8 +44,14 @@ export type CertificateAuthority = {
 	issueAgent(agentId: string, csr: string): Promise<string>;
 };
 
-/** Opens the CA in the folder; makes it when there is none yet (the folder appears whole, by rename). */
-export async function openCertificateAuthority(folder: string): Promise<CertificateAuthority> {
+/**
+ * Opens the CA in the folder; makes it when there is none yet (the folder appears whole, by rename).
+ * @param agentMs how long a certificate of an agent is good.
+ */
+export async function openCertificateAuthority(
+	folder: string,
+	agentMs: number = validity.agentMs,
+): Promise<CertificateAuthority> {
 	const x509 = await loadX509();
 	const kept = (await readPair(folder)) ?? (await makeAuthority(x509, folder));
 	try {
@@ -45,7 +61,7 @@ export async function openCertificateAuthority(folder: string): Promise<Certific
 		const publicKey = await certificate.publicKey.export();
 		if (!(await crypto.subtle.verify(signing, publicKey, await crypto.subtle.sign(signing, key, probe), probe)))
 			throw new Error("the key does not belong to the certificate");
-		return makeIssuer(x509, certificate, key);
+		return makeIssuer(x509, certificate, key, agentMs);
 	} catch (error) {
 		throw new StillpointError("state-unusable", `${folder} holds no usable certificate authority`, { cause: error });
 	}
@@ -55,6 +71,7 @@ function makeIssuer(
 	x509: X509,
 	ca: InstanceType<X509["X509Certificate"]>,
 	caKey: webcrypto.CryptoKey,
+	agentMs: number,
 ): CertificateAuthority {
 	const caPem = ca.toString("pem");
 
@@ -120,20 +137,36 @@ function makeIssuer(
 			const certificate = await issue(subject, keys.publicKey, validity.operatorMs, [client()]);
 			return { key: await exportKey(x509, keys.privateKey), certificate: `${certificate}\n` };
 		},
+		async issueCredential(name, role, csr, forMs) {
+			const publicKey = await readRequestKey(csr);
+			const certificate = await issue([{ CN: [name] }, { OU: [role] }], publicKey, forMs, [client()]);
+			return { certificate: `${certificate}\n`, ...describeOwn(new x509.X509Certificate(certificate)) };
+		},
 		async issueAgent(agentId, csr) {
 			const publicKey = await readRequestKey(csr);
-			return `${await issue([{ CN: [agentId] }, { OU: ["agent"] }], publicKey, validity.agentMs, [client()])}\n`;
+			return `${await issue([{ CN: [agentId] }, { OU: ["agent"] }], publicKey, agentMs, [client()])}\n`;
 		},
 	};
 }
 
 /** `key.pem` and `cert.pem` of the operator on this host; made when missing, of another CA or soon expired. */
-export async function keepOperatorFiles(authority: CertificateAuthority, folder: string): Promise<void> {
+export async function keepOperatorFiles(authority: CertificateAuthority, folder: string): Promise<OwnCertificate> {
 	const x509 = await loadX509();
 	// Half of it is what a kill during its renewal leaves.
 	const kept = await readPair(folder).catch(() => undefined);
-	if (kept !== undefined && (await isUsable(x509, kept, authority.certificate))) return;
-	await writePair(folder, await authority.issueOperator());
+	if (kept !== undefined && (await isUsable(x509, kept, authority.certificate)))
+		return describeOwn(new x509.X509Certificate(kept.certificate));
+	const made = await authority.issueOperator();
+	await writePair(folder, made);
+	return describeOwn(new x509.X509Certificate(made.certificate));
+}
+
+function describeOwn(certificate: InstanceType<X509["X509Certificate"]>): OwnCertificate {
+	return {
+		serial: certificate.serialNumber.toLowerCase(),
+		createdAt: certificate.notBefore.toISOString(),
+		expiresAt: certificate.notAfter.toISOString(),
+	};
 }
 
 async function isUsable(x509: X509, kept: KeyAndCertificate, ca: string): Promise<boolean> {

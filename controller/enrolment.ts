@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { z } from "zod";
 import {
+	enrolmentRequestSchema,
 	enrolRequestSchema,
 	type enrolResponseSchema,
 	type tokenResponseSchema,
@@ -16,6 +17,8 @@ export type Enrolment = {
 	makeToken(validMs: number): Promise<z.output<typeof tokenResponseSchema>>;
 	/** `token-invalid` says nothing of why; a request that is no good does not use the token up. */
 	enrol(body: unknown): Promise<z.output<typeof enrolResponseSchema>>;
+	/** Keeps who wants to be enrolled and why, for an operator to see. Anybody may ask, so nothing follows from it. */
+	requestEnrolment(body: unknown, address: string): Promise<{ id: string }>;
 };
 
 export function makeEnrolment(store: Store, authority: CertificateAuthority): Enrolment {
@@ -39,6 +42,14 @@ export function makeEnrolment(store: Store, authority: CertificateAuthority): En
 			if (!(await store.useToken(stored, enrolledAt))) throw refused();
 			await store.addAgent({ agentId, machine, enrolledAt, disks: [] });
 			return { agentId, certificate, ca: authority.certificate };
+		},
+		async requestEnrolment(body, address) {
+			const { formerAgentId, ...request } = parseFields(enrolmentRequestSchema, body, "message-invalid");
+			const id = `request-${randomBytes(8).toString("hex")}`;
+			const at = new Date().toISOString();
+			const former = formerAgentId === undefined ? {} : { formerAgentId };
+			await store.addEnrolmentRequest({ id, at, address: address.slice(0, 64), ...request, ...former });
+			return { id };
 		},
 	};
 }

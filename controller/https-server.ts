@@ -9,10 +9,12 @@ import type { Hono } from "hono";
 import { WebSocketServer } from "ws";
 import { maxFrameBytes } from "../contracts/controller-messages.ts";
 import { asStillpointError, StillpointError } from "../contracts/errors.ts";
+import { requireAgentInForce } from "./agent-greeting.ts";
 import type { AgentLinks } from "./agent-links.ts";
 import { identifyCaller, requireRole } from "./caller.ts";
 import type { KeyAndCertificate } from "./certificate-authority.ts";
 import { httpStatusOf } from "./http-status.ts";
+import { webSocketLink } from "./link-socket.ts";
 import type { Log } from "./log.ts";
 import type { Store } from "./store.ts";
 
@@ -86,9 +88,10 @@ async function upgrade(
 	if (new URL(request.url ?? "/", "https://controller").pathname !== "/v1/link")
 		throw new StillpointError("not-found", "the link is at /v1/link");
 	const { agentId } = requireRole(identifyCaller(request.socket as TLSSocket), "agent");
-	if ((await store.findAgent(agentId)) === undefined)
-		throw new StillpointError("not-enrolled", `this controller does not know agent ${agentId}`);
-	sockets.handleUpgrade(request, socket, head, (opened) => links.accept(opened, agentId));
+	await requireAgentInForce(store, agentId);
+	sockets.handleUpgrade(request, socket, head, (opened) =>
+		links.accept(webSocketLink(opened, request.socket), agentId),
+	);
 }
 
 function refuseUpgrade(socket: Duplex, thrown: unknown): void {
@@ -99,6 +102,7 @@ function refuseUpgrade(socket: Duplex, thrown: unknown): void {
 		"Content-Type: application/json",
 		`Content-Length: ${Buffer.byteLength(body)}`,
 		"Connection: close",
+		`Date: ${new Date().toUTCString()}`,
 	];
 	socket.end(`${lines.join("\r\n")}\r\n\r\n${body}`);
 }

@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { rm } from "node:fs/promises";
 import { isIPv6 } from "node:net";
+import { greetAgent } from "./agent-greeting.ts";
 import { makeAgentLinks } from "./agent-links.ts";
 import { makeApi } from "./api.ts";
 import { keepOperatorFiles, openCertificateAuthority } from "./certificate-authority.ts";
@@ -39,6 +40,8 @@ export type RunControllerOptions = {
 	/** Default: `verifyRecoveryPoint`. */
 	readonly verify?: VerifyRecoveryPoint;
 	readonly limits?: Partial<HoldLimits>;
+	/** How long a certificate of an agent is good. Default: 90 days. */
+	readonly agentCertificateMs?: number;
 };
 
 /**
@@ -53,7 +56,7 @@ export async function runController(options: RunControllerOptions): Promise<void
 
 	await openStateFolder(stateDir);
 	const store = parts.use(openSqliteStore(paths.database));
-	const authority = await openCertificateAuthority(paths.ca);
+	const authority = await openCertificateAuthority(paths.ca, options.agentCertificateMs);
 	await keepOperatorFiles(authority, paths.operator);
 	const folders = await openRecoveryPointFolders(paths.recoveryPoints);
 	await closeOpenJobs(store, folders, log);
@@ -62,7 +65,10 @@ export async function runController(options: RunControllerOptions): Promise<void
 	const late: { jobs?: SnapshotJobs } = {};
 	const links = makeAgentLinks({
 		log,
-		onSeen: (agentId, hello) => store.setSeen(agentId, new Date().toISOString(), hello?.machine),
+		greet: (agentId, hello) => greetAgent({ store, log }, agentId, hello),
+		onTicketKept: (agentId, ticket) => store.confirmTicket(agentId, ticket),
+		renew: (agentId, csr) => authority.issueAgent(agentId, csr),
+		onSeen: (agentId) => store.setSeen(agentId, new Date().toISOString()),
 		onReport: async (agentId, sequence, report) => (await late.jobs?.recordReport(agentId, sequence, report)) ?? report,
 		onUnreadableReport: async (agentId, { sequence, text, error }) => {
 			await store.addRejectedReport(agentId, sequence, new Date().toISOString(), text);
