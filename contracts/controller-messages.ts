@@ -129,7 +129,8 @@ export type AgentRecord = z.infer<typeof agentRecordSchema>;
 export const snapshotRequestBodySchema = z.strictObject({
 	jobId: idSchema.optional(),
 	level: levelSchema.exclude(["none"]).default("application"),
-	acceptLevel: levelSchema.exclude(["none"]).default("file-system"),
+	/** Default: file-system, or `level` if that is lower. */
+	acceptLevel: levelSchema.exclude(["none"]).optional(),
 	/** Default: every disk that is mapped. */
 	disks: diskSelectionSchema.optional(),
 	holdLimitMs: z.int().min(100).max(900_000).default(10_000),

@@ -66,6 +66,18 @@ export const errorCatalogue = {
 		"Create it, or start without --config to use the defaults.",
 	),
 	"config-invalid": row(78, false, "The configuration is invalid.", "Correct the key that the message names."),
+	"method-not-allowed": row(
+		2,
+		false,
+		"The address exists, but not with this method.",
+		"Use one of the methods that the message names; docs/openapi.json lists all of them.",
+	),
+	"name-taken": row(
+		2,
+		false,
+		"Something of this name is there already.",
+		"Choose another name, or revoke the one that is there first.",
+	),
 	"not-found": row(2, false, "What was asked for does not exist.", "List what exists, then ask again."),
 
 	// Environment.
@@ -139,7 +151,7 @@ export const errorCatalogue = {
 		5,
 		false,
 		"The certificate was revoked at the controller.",
-		"Ask the controller's operator; to go on, enrol with a new token: stillpoint agent enrol.",
+		"Ask the controller's operator; an agent goes on with a new token (stillpoint agent enrol), a person with a new credential (stillpoint controller credentials add).",
 	),
 	"identity-changed": row(
 		5,

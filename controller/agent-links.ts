@@ -55,6 +55,8 @@ export type AgentLinksOptions = {
 	/** The certificate for a request's key. */
 	readonly renew: (agentId: string, csr: string) => Promise<string>;
 	readonly onSeen: (agentId: string) => Promise<void>;
+	/** Called when an agent was greeted, and when its connection ended without another one in its place. */
+	readonly onPresence: (agentId: string, connected: boolean) => void;
 	/**
 	 * Resolves when the report is stored for good, or was before: then it is acknowledged. With the one that counts for
 	 * the job.
@@ -104,6 +106,7 @@ export function makeAgentLinks(options: AgentLinksOptions): AgentLinks {
 		const { agentId } = link;
 		const before = links.get(agentId);
 		links.set(agentId, link);
+		options.onPresence(agentId, true);
 		if (before !== undefined) {
 			log.warn("agent connected again, the first connection is dead", { agentId });
 			loseChannels(agentId);
@@ -139,6 +142,7 @@ export function makeAgentLinks(options: AgentLinksOptions): AgentLinks {
 		open.delete(link);
 		if (links.get(link.agentId) !== link) return;
 		links.delete(link.agentId);
+		options.onPresence(link.agentId, false);
 		loseChannels(link.agentId);
 		log.info("agent disconnected", { agentId: link.agentId });
 		onSeen(link.agentId).catch((error) => log.error("agent not marked as seen", { reason: String(error) }));

@@ -9,7 +9,7 @@ import {
 import { StillpointError } from "../contracts/errors.ts";
 import type { CertificateAuthority } from "./certificate-authority.ts";
 import { parseFields } from "./field-issue.ts";
-import type { Store } from "./store.ts";
+import type { Store, StoredEnrolmentRequest } from "./store.ts";
 import { formatToken, hashSecret, makeToken, parseToken } from "./tokens.ts";
 
 export type Enrolment = {
@@ -18,7 +18,7 @@ export type Enrolment = {
 	/** `token-invalid` says nothing of why; a request that is no good does not use the token up. */
 	enrol(body: unknown): Promise<z.output<typeof enrolResponseSchema>>;
 	/** Keeps who wants to be enrolled and why, for an operator to see. Anybody may ask, so nothing follows from it. */
-	requestEnrolment(body: unknown, address: string): Promise<{ id: string }>;
+	requestEnrolment(body: unknown, address: string): Promise<StoredEnrolmentRequest>;
 };
 
 export function makeEnrolment(store: Store, authority: CertificateAuthority): Enrolment {
@@ -48,8 +48,9 @@ export function makeEnrolment(store: Store, authority: CertificateAuthority): En
 			const id = `request-${randomBytes(8).toString("hex")}`;
 			const at = new Date().toISOString();
 			const former = formerAgentId === undefined ? {} : { formerAgentId };
-			await store.addEnrolmentRequest({ id, at, address: address.slice(0, 64), ...request, ...former });
-			return { id };
+			const kept = { id, at, address: address.slice(0, 64), ...request, ...former };
+			await store.addEnrolmentRequest(kept);
+			return kept;
 		},
 	};
 }

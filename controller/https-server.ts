@@ -9,14 +9,14 @@ import type { Hono } from "hono";
 import { WebSocketServer } from "ws";
 import { maxFrameBytes } from "../contracts/controller-messages.ts";
 import { asStillpointError, StillpointError } from "../contracts/errors.ts";
-import { requireAgentInForce } from "./agent-greeting.ts";
 import type { AgentLinks } from "./agent-links.ts";
-import { identifyCaller, requireRole } from "./caller.ts";
+import { identifyCaller, requireAccess } from "./caller.ts";
 import type { KeyAndCertificate } from "./certificate-authority.ts";
+import type { Credentials } from "./credentials.ts";
 import { httpStatusOf } from "./http-status.ts";
 import { webSocketLink } from "./link-socket.ts";
 import type { Log } from "./log.ts";
-import type { Store } from "./store.ts";
+import type { RateLimits } from "./rate-limits.ts";
 
 export type HttpsServerOptions = {
 	readonly host: string;
@@ -26,7 +26,8 @@ export type HttpsServerOptions = {
 	readonly ca: string;
 	readonly api: Hono<{ Bindings: HttpBindings }>;
 	readonly links: AgentLinks;
-	readonly store: Pick<Store, "findAgent">;
+	readonly credentials: Pick<Credentials, "check">;
+	readonly rates: RateLimits;
 	readonly log: Log;
 };
 
@@ -60,6 +61,7 @@ export async function startHttpsServer(options: HttpsServerOptions): Promise<Htt
 		socket.on("error", () => socket.destroy());
 		upgrade(options, sockets, request, socket, head).catch((error) => refuseUpgrade(socket, error));
 	});
+	server.on("clientError", refuseBrokenRequest);
 	server.on("tlsClientError", (error) => log.debug("TLS refused", { reason: error.message }));
 	await listen(server, options.host, options.port);
 	return {
@@ -79,30 +81,47 @@ export async function startHttpsServer(options: HttpsServerOptions): Promise<Htt
 }
 
 async function upgrade(
-	{ links, store }: HttpsServerOptions,
+	{ links, credentials, rates }: HttpsServerOptions,
 	sockets: WebSocketServer,
 	request: IncomingMessage,
 	socket: Duplex,
 	head: Buffer,
 ): Promise<void> {
+	const connection = request.socket as TLSSocket;
+	const caller = await credentials.check(identifyCaller(connection));
+	if (caller.role === "agent") await rates.takeLink(caller.name);
+	else await rates.takeRequest(caller, connection.remoteAddress ?? "unknown", false);
 	if (new URL(request.url ?? "/", "https://controller").pathname !== "/v1/link")
 		throw new StillpointError("not-found", "the link is at /v1/link");
-	const { agentId } = requireRole(identifyCaller(request.socket as TLSSocket), "agent");
-	await requireAgentInForce(store, agentId);
-	sockets.handleUpgrade(request, socket, head, (opened) =>
-		links.accept(webSocketLink(opened, request.socket), agentId),
-	);
+	const { name } = requireAccess(caller, "agent");
+	sockets.handleUpgrade(request, socket, head, (opened) => links.accept(webSocketLink(opened, connection), name));
 }
 
 function refuseUpgrade(socket: Duplex, thrown: unknown): void {
 	const error = asStillpointError(thrown);
+	writeRefusal(socket, httpStatusOf(error.code), error);
+}
+
+/** What never became a request: the reasons of Node's HTTP parser. */
+function refuseBrokenRequest(reason: NodeJS.ErrnoException, socket: Duplex): void {
+	if (!socket.writable || reason.code === "ECONNRESET") socket.destroy();
+	else if (reason.code === "HPE_HEADER_OVERFLOW")
+		writeRefusal(socket, 431, new StillpointError("message-too-large", "the headers are larger than 16 KiB"));
+	else if (reason.code === "ERR_HTTP_REQUEST_TIMEOUT")
+		writeRefusal(socket, 408, new StillpointError("deadline-passed", "the request did not come in time"));
+	else writeRefusal(socket, 400, new StillpointError("message-invalid", "this is no HTTP request"));
+}
+
+function writeRefusal(socket: Duplex, status: number, error: StillpointError): void {
 	const body = JSON.stringify({ error: error.toJSON() });
+	const { retryAfterS } = error.details;
 	const lines = [
-		`HTTP/1.1 ${httpStatusOf(error.code)} Refused`,
+		`HTTP/1.1 ${status} Refused`,
 		"Content-Type: application/json",
 		`Content-Length: ${Buffer.byteLength(body)}`,
 		"Connection: close",
 		`Date: ${new Date().toUTCString()}`,
+		...(typeof retryAfterS === "number" ? [`Retry-After: ${retryAfterS}`] : []),
 	];
 	socket.end(`${lines.join("\r\n")}\r\n\r\n${body}`);
 }

@@ -23,13 +23,20 @@ export type LiveJob = {
 	changed(signal: AbortSignal): Promise<void>;
 };
 
-export function makeLiveJob(initial: StoredJob, store: Store, log: Log): LiveJob {
+export function makeLiveJob(
+	initial: StoredJob,
+	store: Store,
+	log: Log,
+	/** Called at every change, also while file systems are frozen. */
+	onChange: (job: StoredJob["job"]) => void,
+): LiveJob {
 	const now = { stored: initial, ended: false, saving: Promise.resolve() };
 	const waiting = new Set<() => void>();
 
 	function change(job: Partial<StoredJob["job"]>): void {
 		now.stored = { ...now.stored, job: { ...now.stored.job, ...job } };
 		for (const resolve of waiting) resolve();
+		onChange(now.stored.job);
 	}
 
 	function save(): void {

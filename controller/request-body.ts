@@ -1,8 +1,12 @@
 import type { IncomingMessage } from "node:http";
 import { StillpointError } from "../contracts/errors.ts";
 
-/** The body as JSON; an empty one is `{}`. `message-too-large` as soon as it is, `message-invalid` when it is no JSON. */
+/**
+ * The body as JSON; an empty one is `{}`. `message-too-large` as soon as it is, `message-invalid` when it is no JSON or
+ * is said to be something else.
+ */
 export async function readJsonBody(request: IncomingMessage, maxBodyBytes: number): Promise<unknown> {
+	requireJsonType(request);
 	const chunks: Buffer[] = [];
 	let bytes = 0;
 	for await (const chunk of request as AsyncIterable<Buffer>) {
@@ -19,4 +23,23 @@ export async function readJsonBody(request: IncomingMessage, maxBodyBytes: numbe
 	} catch (error) {
 		throw new StillpointError("message-invalid", "the body is not JSON", { cause: error });
 	}
+}
+
+/** `message-invalid` for a body where none belongs. */
+export function requireNoBody({ headers }: IncomingMessage): void {
+	if ((headers["content-length"] ?? "0") === "0" && headers["transfer-encoding"] === undefined) return;
+	throw new StillpointError("message-invalid", "this request takes no body");
+}
+
+function requireJsonType({ headers }: IncomingMessage): void {
+	const type = headers["content-type"];
+	const encoding = headers["content-encoding"];
+	if (encoding !== undefined && encoding !== "identity")
+		throw new StillpointError("message-invalid", "the body must not be compressed", {
+			details: { field: "content-encoding" },
+		});
+	if (type === undefined || /^application\/json(?:\s*;\s*charset="?utf-8"?\s*)?$/i.test(type)) return;
+	throw new StillpointError("message-invalid", `the body must be application/json, not ${type.slice(0, 128)}`, {
+		details: { field: "content-type" },
+	});
 }

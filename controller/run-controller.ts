@@ -3,17 +3,25 @@ import { rm } from "node:fs/promises";
 import { isIPv6 } from "node:net";
 import { greetAgent } from "./agent-greeting.ts";
 import { makeAgentLinks } from "./agent-links.ts";
-import { makeApi } from "./api.ts";
+import { makeApi } from "./api/make-api.ts";
+import { routeTable } from "./api/route-table.ts";
+import { makeAudit } from "./audit.ts";
+import { greetAudited, noteJobEnd, renewAudited } from "./audited-deeds.ts";
 import { keepOperatorFiles, openCertificateAuthority } from "./certificate-authority.ts";
+import { keepHostOperator, makeCredentials } from "./credentials.ts";
 import { makeEnrolment } from "./enrolment.ts";
+import { makeEventStreams, type StreamLimits, streamLimits } from "./event-streams.ts";
+import { jobEvent, makeControllerEvents } from "./events.ts";
 import { type HoldLimits, holdLimits } from "./hold.ts";
 import { startHttpsServer } from "./https-server.ts";
 import type { Log } from "./log.ts";
 import { makeImageFiles } from "./providers/image-files/image-files.ts";
+import { makeRateLimits, type RequestRates, requestRates } from "./rate-limits.ts";
 import { openRecoveryPointFolders } from "./recovery-points.ts";
 import { closeOpenJobs, makeSnapshotJobs, type SnapshotJobs } from "./snapshot-jobs.ts";
 import { openSqliteStore } from "./sqlite-store.ts";
 import { makePrivateFolder, openStateFolder, statePaths, writeFileAtomically } from "./state-folder.ts";
+import type { StoredJob } from "./store.ts";
 import { makeVerifications, type VerifyRecoveryPoint } from "./verifications.ts";
 import { readImageIdentity } from "./verify/image-identity.ts";
 import { verifyRecoveryPoint } from "./verify/verify-recovery-point.ts";
@@ -40,6 +48,10 @@ export type RunControllerOptions = {
 	/** Default: `verifyRecoveryPoint`. */
 	readonly verify?: VerifyRecoveryPoint;
 	readonly limits?: Partial<HoldLimits>;
+	readonly rates?: Partial<RequestRates>;
+	readonly streams?: Partial<StreamLimits>;
+	/** Host names and addresses besides `listenHost` under which it is reached: its certificate carries them. */
+	readonly serverNames?: readonly string[];
 	/** How long a certificate of an agent is good. Default: 90 days. */
 	readonly agentCertificateMs?: number;
 };
@@ -57,17 +69,22 @@ export async function runController(options: RunControllerOptions): Promise<void
 	await openStateFolder(stateDir);
 	const store = parts.use(openSqliteStore(paths.database));
 	const authority = await openCertificateAuthority(paths.ca, options.agentCertificateMs);
-	await keepOperatorFiles(authority, paths.operator);
+	await keepHostOperator(store, await keepOperatorFiles(authority, paths.operator));
+	const audit = parts.use(makeAudit(store, log));
+	const streamsLimited = { ...streamLimits, ...options.streams };
+	const events = makeControllerEvents(streamsLimited.eventsKept);
 	const folders = await openRecoveryPointFolders(paths.recoveryPoints);
-	await closeOpenJobs(store, folders, log);
+	const noteEnd = (job: StoredJob["job"]) => noteJobEnd(audit, job);
+	await closeOpenJobs(store, folders, log, noteEnd);
 	const provider = await makeImageFiles({ readIdentity: readImageIdentity });
 
 	const late: { jobs?: SnapshotJobs } = {};
 	const links = makeAgentLinks({
 		log,
-		greet: (agentId, hello) => greetAgent({ store, log }, agentId, hello),
+		greet: (agentId, hello) => greetAudited(audit, agentId, () => greetAgent({ store, log }, agentId, hello)),
 		onTicketKept: (agentId, ticket) => store.confirmTicket(agentId, ticket),
-		renew: (agentId, csr) => authority.issueAgent(agentId, csr),
+		renew: (agentId, csr) => renewAudited(audit, agentId, () => authority.issueAgent(agentId, csr)),
+		onPresence: (agentId, connected) => events.publish({ type: "agent", agentId, connected }),
 		onSeen: (agentId) => store.setSeen(agentId, new Date().toISOString()),
 		onReport: async (agentId, sequence, report) => (await late.jobs?.recordReport(agentId, sequence, report)) ?? report,
 		onUnreadableReport: async (agentId, { sequence, text, error }) => {
@@ -76,7 +93,16 @@ export async function runController(options: RunControllerOptions): Promise<void
 		},
 	});
 	const limits = { ...holdLimits, ...options.limits };
-	const jobs = makeSnapshotJobs({ store, links: () => links, folders, provider, limits, log });
+	const jobs = makeSnapshotJobs({
+		store,
+		links: () => links,
+		folders,
+		provider,
+		limits,
+		log,
+		onChange: (job) => events.publish(jobEvent(job)),
+		onEnd: noteEnd,
+	});
 	late.jobs = jobs;
 
 	// An earlier life that was killed may have left copies as large as disks.
@@ -86,8 +112,12 @@ export async function runController(options: RunControllerOptions): Promise<void
 		verifyRecoveryPoint(folder, { scratchDir: paths.scratch, signal });
 	const verifications = makeVerifications(folders, options.verify ?? verify, stopping);
 	const enrolment = makeEnrolment(store, authority);
-	const api = makeApi({ store, enrolment, links, jobs, folders, verifications, log });
-	const identity = await authority.issueServer([listenHost]);
+	const streams = makeEventStreams(events, streamsLimited, log);
+	const credentials = makeCredentials(store, authority, (name) => streams.cut(name));
+	const rates = makeRateLimits({ ...requestRates, ...options.rates });
+	const apiParts = { store, credentials, enrolment, links, jobs, folders, verifications, events, streams };
+	const api = makeApi({ ...apiParts, routes: routeTable, rates, audit, log });
+	const identity = await authority.issueServer([listenHost, ...(options.serverNames ?? [])]);
 	const server = parts.use(
 		await startHttpsServer({
 			host: listenHost,
@@ -96,11 +126,14 @@ export async function runController(options: RunControllerOptions): Promise<void
 			ca: authority.certificate,
 			api,
 			links,
-			store,
+			credentials,
+			rates,
 			log,
 		}),
 	);
-	// In reverse: no new connections, jobs let go of their agents, links end, then the rest of the connections.
+	// In reverse: no new connections, jobs let go of their agents, links end, event streams that told of it end, then
+	// the rest of the connections.
+	parts.use(streams);
 	parts.use(links);
 	parts.use(jobs);
 	parts.defer(() => server.stopListening());

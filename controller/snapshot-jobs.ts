@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import type { z } from "zod";
-import { type ControllerJob, snapshotRequestBodySchema } from "../contracts/controller-messages.ts";
+import type { ControllerJob, snapshotRequestBodySchema } from "../contracts/controller-messages.ts";
 import { asStillpointError, StillpointError } from "../contracts/errors.ts";
-import { lowest } from "../contracts/level.ts";
+import { type Level, lowest } from "../contracts/level.ts";
 import { type Order, orderSchema } from "../contracts/order.ts";
 import type { Report } from "../contracts/report.ts";
 import { offline } from "./agent-link.ts";
@@ -19,7 +19,7 @@ import type { Store, StoredAgent, StoredJob } from "./store.ts";
 
 export type SnapshotJobs = AsyncDisposable & {
 	/** Starts a job and answers with it; a repeated id with the same body is answered with the job that there is. */
-	order(agentId: string, body: unknown): Promise<ControllerJob>;
+	order(agentId: string, body: SnapshotRequest): Promise<ControllerJob>;
 	/** `job-unknown` when there is none. */
 	read(jobId: string): Promise<ControllerJob>;
 	/** Newest first, without reports. */
@@ -48,10 +48,14 @@ export type SnapshotJobsParts = {
 	readonly provider: SnapshotProvider;
 	readonly limits: HoldLimits;
 	readonly log: Log;
+	/** Called at every change, also while a machine is frozen: it must neither wait nor write. */
+	readonly onChange: (job: StoredJob["job"]) => void;
+	/** Called once for every job, after its end was stored. */
+	readonly onEnd: (job: StoredJob["job"]) => Promise<void>;
 };
 
 type Running = { readonly live: LiveJob; readonly abort: AbortController; readonly end: Promise<void> };
-type Body = z.output<typeof snapshotRequestBodySchema>;
+type SnapshotRequest = z.output<typeof snapshotRequestBodySchema>;
 
 const listLimit = 1_000;
 
@@ -80,12 +84,12 @@ export function makeSnapshotJobs(parts: SnapshotJobsParts): SnapshotJobs {
 		return show(findRunning(jobId)?.live.stored ?? known);
 	}
 
-	async function order(agentId: string, raw: unknown): Promise<ControllerJob> {
+	async function order(agentId: string, asked: SnapshotRequest): Promise<ControllerJob> {
 		const agent = await store.findAgent(agentId);
 		if (agent === undefined) throw new StillpointError("not-found", `no agent ${agentId}`);
-		const body = parseBody(raw);
-		const { jobId = newJobId(), ...asked } = body;
-		const request = JSON.stringify(asked, Object.keys(asked).sort().concat("include", "exclude"));
+		const acceptLevel = asked.acceptLevel ?? lowest(["file-system", asked.level], "crash");
+		const { jobId = newJobId(), ...body } = { ...asked, acceptLevel };
+		const request = JSON.stringify(body, Object.keys(body).sort().concat("include", "exclude"));
 		const known = await store.findJob(jobId);
 		if (known !== undefined) return repeat(known, agentId, request);
 		const asOrder = makeOrder(jobId, body, agent, parts.limits.startWithinMs);
@@ -97,7 +101,7 @@ export function makeSnapshotJobs(parts: SnapshotJobsParts): SnapshotJobs {
 
 		const job = { jobId, agentId, state: "ordered" as const, orderedAt: new Date().toISOString() };
 		const stored: StoredJob = { job, request, agentJobIds: [jobId] };
-		const live = makeLiveJob(stored, store, log);
+		const live = makeLiveJob(stored, store, log, parts.onChange);
 		const abort = new AbortController();
 		// Before the first wait: nobody else may begin a job of this agent.
 		const added = store.addJob(stored);
@@ -115,6 +119,7 @@ export function makeSnapshotJobs(parts: SnapshotJobsParts): SnapshotJobs {
 		} catch (error) {
 			log.error("snapshot job broke", { jobId: asOrder.jobId, error: asStillpointError(error).toJSON() });
 		}
+		await parts.onEnd(live.stored.job);
 	}
 
 	return {
@@ -146,8 +151,11 @@ export function makeSnapshotJobs(parts: SnapshotJobsParts): SnapshotJobs {
 				return (await store.findReport(agentId, report.jobId)) ?? report;
 			const live = findRunning(known.job.jobId)?.live;
 			if (live !== undefined && !live.ended) live.note({ level: report.achieved });
-			else if (known.agentJobIds.at(-1) === report.jobId && known.job.recoveryPointId === undefined)
-				await store.saveJob({ ...known, job: { ...known.job, level: report.achieved } });
+			else if (known.agentJobIds.at(-1) === report.jobId && known.job.recoveryPointId === undefined) {
+				const job = { ...known.job, level: report.achieved };
+				await store.saveJob({ ...known, job });
+				parts.onChange(job);
+			}
 			return report;
 		},
 		async [Symbol.asyncDispose]() {
@@ -163,7 +171,12 @@ export function makeSnapshotJobs(parts: SnapshotJobsParts): SnapshotJobs {
  * For the start: what an earlier life left open. A job whose manifest was written is done; every other one failed
  * as `interrupted`, and its images are removed.
  */
-export async function closeOpenJobs(store: Store, folders: RecoveryPointFolders, log: Log): Promise<void> {
+export async function closeOpenJobs(
+	store: Store,
+	folders: RecoveryPointFolders,
+	log: Log,
+	onEnd: SnapshotJobsParts["onEnd"],
+): Promise<void> {
 	const whole = await folders.removeUnfinished();
 	const endedAt = new Date().toISOString();
 	for (const stored of await store.listOpenJobs()) {
@@ -173,23 +186,23 @@ export async function closeOpenJobs(store: Store, folders: RecoveryPointFolders,
 			const { id, level, createdAt } = found;
 			const job = { ...stored.job, state: "done" as const, endedAt, recoveryPointId: id, level };
 			await store.saveJob({ ...stored, job }, { id, agentId, jobId, createdAt });
+			await onEnd(job);
 		} else {
 			const error = new StillpointError("interrupted", "the controller ended during the job");
-			await store.saveJob({ ...stored, job: { ...stored.job, state: "failed", endedAt, error: error.toJSON() } });
+			const job = { ...stored.job, state: "failed" as const, endedAt, error: error.toJSON() };
+			await store.saveJob({ ...stored, job });
+			await onEnd(job);
 		}
 		log.warn("open job closed", { jobId, agentId, state: found === undefined ? "failed" : "done" });
 	}
 }
 
-function parseBody(raw: unknown): Body {
-	const body = parseFields(snapshotRequestBodySchema, raw, "order-invalid");
-	const isGiven = typeof raw === "object" && raw !== null && "acceptLevel" in raw;
-	return isGiven
-		? body
-		: { ...body, acceptLevel: lowest([body.acceptLevel, body.level], "crash") as Body["acceptLevel"] };
-}
-
-function makeOrder(jobId: string, { disks, ...body }: Body, agent: StoredAgent, startWithinMs: number): Order {
+function makeOrder(
+	jobId: string,
+	{ disks, ...body }: Omit<SnapshotRequest, "acceptLevel" | "jobId"> & { acceptLevel: Level },
+	agent: StoredAgent,
+	startWithinMs: number,
+): Order {
 	if (agent.disks.length === 0)
 		throw new StillpointError("disk-not-mapped", `no disk of agent ${agent.agentId} is mapped`);
 	const selection = disks ?? { include: agent.disks.map(({ name }) => name) };

@@ -42,10 +42,12 @@ create table enrolment_requests (
 	id text primary key, at text not null, machine_key text not null unique, request text not null
 ) strict;
 create table credentials (
-	name text primary key, role text not null, created_at text not null, expires_at text not null, revoked_at text
+	name text primary key, role text not null, serial text not null, created_at text not null, expires_at text not null,
+	revoked_at text
 ) strict;
 create table audit (
-	sequence integer primary key autoincrement, actor text not null, target text, entry text not null
+	sequence integer primary key autoincrement, actor text not null, action text not null, target text,
+	outcome text not null, entry text not null
 ) strict;
 `,
 ];
@@ -91,6 +93,11 @@ export function openSqliteStore(path: string): Store {
 		};
 	}
 	const readJobs = (rows: Record<string, string>[]) => rows.flatMap((row) => readJob(row) ?? []);
+
+	function putCredential({ name, role, serial, createdAt, expiresAt, revokedAt }: StoredCredential): void {
+		const values = [name, role, serial, createdAt, expiresAt, revokedAt ?? null];
+		run("insert or replace into credentials values (?, ?, ?, ?, ?, ?)", ...values);
+	}
 
 	const usable = "id = ? and secret_hash = ? and used_at is null and expires_at > ?";
 
@@ -167,14 +174,15 @@ export function openSqliteStore(path: string): Store {
 		),
 		removeEnrolmentRequest: answered((id) => run("delete from enrolment_requests where id = ?", id).changes === 1),
 
-		addCredential: answered(({ name, role, createdAt, expiresAt }, now) =>
+		addCredential: answered((credential, now) =>
 			inTransaction(() => {
 				const inForce = "select 1 from credentials where name = ? and revoked_at is null and expires_at > ?";
-				if (first(inForce, name, now) !== undefined) return false;
-				run("insert or replace into credentials values (?, ?, ?, ?, null)", name, role, createdAt, expiresAt);
+				if (first(inForce, credential.name, now) !== undefined) return false;
+				putCredential(credential);
 				return true;
 			}),
 		),
+		replaceCredential: answered(putCredential),
 		findCredential: answered((name) => parseCredential(first("select * from credentials where name = ?", name))),
 		listCredentials: answered(() =>
 			all("select * from credentials order by created_at, name").flatMap((row) => parseCredential(row) ?? []),
@@ -185,17 +193,27 @@ export function openSqliteStore(path: string): Store {
 		),
 
 		addAuditEntry: answered((entry) => {
-			const values = [entry.actor, entry.target ?? null, JSON.stringify(entry)];
-			run("insert into audit (actor, target, entry) values (?, ?, ?)", ...values);
+			const values = [entry.actor, entry.action, entry.target ?? null, entry.outcome, JSON.stringify(entry)];
+			const sql = "insert into audit (actor, action, target, outcome, entry) values (?, ?, ?, ?, ?)";
+			return Number(run(sql, ...values).lastInsertRowid);
 		}),
-		listAudit: answered(({ limit, before, actor, target }) =>
+		settleAuditEntry: answered((sequence, { outcome, target, details }) => {
+			const change = JSON.stringify({ outcome, target, details });
+			const sql = `update audit set outcome = ?2, target = coalesce(?3, target), entry = json_patch(entry, ?4)
+				where sequence = ?1 and outcome = 'begun'`;
+			run(sql, sequence, outcome, target ?? null, change);
+		}),
+		listAudit: answered(({ limit, before, actor, target, action, outcome }) =>
 			all(
 				`select sequence, entry from audit
 				where sequence < ?1 and (?2 is null or actor = ?2) and (?3 is null or target = ?3)
-				order by sequence desc limit ?4`,
+				and (?4 is null or action = ?4) and (?5 is null or outcome = ?5)
+				order by sequence desc limit ?6`,
 				before ?? Number.MAX_SAFE_INTEGER,
 				actor ?? null,
 				target ?? null,
+				action ?? null,
+				outcome ?? null,
 				limit,
 			).map((row) => ({ sequence: Number(row["sequence"]), ...JSON.parse(row["entry"] as string) })),
 		),
@@ -320,10 +338,11 @@ function parseAgent(row: Record<string, string> | undefined): StoredAgent | unde
 
 function parseCredential(row: Record<string, string> | undefined): StoredCredential | undefined {
 	if (row === undefined) return undefined;
-	const { name, role, created_at: createdAt, expires_at: expiresAt, revoked_at: revokedAt } = row;
+	const { name, role, serial, created_at: createdAt, expires_at: expiresAt, revoked_at: revokedAt } = row;
 	return {
 		name: name as string,
 		role: role === "operator" ? "operator" : "viewer",
+		serial: serial as string,
 		createdAt: createdAt as string,
 		expiresAt: expiresAt as string,
 		...(revokedAt ? { revokedAt } : {}),

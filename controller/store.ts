@@ -19,6 +19,8 @@ export type StoredAgent = {
 export type StoredCredential = {
 	readonly name: string;
 	readonly role: "operator" | "viewer";
+	/** Of the one certificate that is good; hex, lower case. An earlier one of the same name is not. */
+	readonly serial: string;
 	readonly createdAt: string;
 	readonly expiresAt: string;
 	readonly revokedAt?: string;
@@ -34,16 +36,18 @@ export type StoredEnrolmentRequest = {
 	readonly reason: string;
 };
 
-/** Who did what, when, and how it ended. Never changed and never removed. */
+/** Who did what, when, and how it ended. Never removed; changed once, when what it tells of has ended. */
 export type StoredAuditEntry = {
 	readonly sequence: number;
 	readonly at: string;
 	readonly actor: string;
 	readonly role: string;
+	/** Of the certificate that was shown; hex. */
+	readonly serial?: string;
 	readonly address: string;
 	readonly action: string;
 	readonly target?: string;
-	/** `ok`, or a code of the catalogue. */
+	/** `begun`, `ok`, or a code of the catalogue. */
 	readonly outcome: string;
 	readonly details?: Record<string, unknown>;
 };
@@ -53,6 +57,8 @@ export type AuditFilter = {
 	readonly before?: number;
 	readonly actor?: string;
 	readonly target?: string;
+	readonly action?: string;
+	readonly outcome?: string;
 };
 
 /** `known`: the ticket was the last one given. `changed`: the agent's state is a copy, or was put back to an earlier time. */
@@ -114,12 +120,17 @@ export type Store = AsyncDisposable & {
 
 	/** Replaces one of the same name unless that is in force; then false. */
 	addCredential(credential: StoredCredential, now: string): Promise<boolean>;
+	/** Whatever there was of the name. */
+	replaceCredential(credential: StoredCredential): Promise<void>;
 	findCredential(name: string): Promise<StoredCredential | undefined>;
 	listCredentials(): Promise<StoredCredential[]>;
 	/** False when there is none in force. */
 	revokeCredential(name: string, at: string): Promise<boolean>;
 
-	addAuditEntry(entry: Omit<StoredAuditEntry, "sequence">): Promise<void>;
+	/** Answers with its sequence number. */
+	addAuditEntry(entry: Omit<StoredAuditEntry, "sequence">): Promise<number>;
+	/** How an entry that was `begun` ended. */
+	settleAuditEntry(sequence: number, end: Pick<StoredAuditEntry, "outcome" | "target" | "details">): Promise<void>;
 	/** Newest first. */
 	listAudit(filter: AuditFilter): Promise<StoredAuditEntry[]>;
 

@@ -79,7 +79,7 @@ describe("bad input gets a code, a sentence and the field", () => {
 	test.each([
 		["GET", "/"],
 		["GET", "/v1/nothing"],
-		["DELETE", "/v1/agents"],
+		["GET", "/v1/agents/a%2Fb"],
 		["GET", "/v1/agents/nobody"],
 		["PUT", "/v1/agents/nobody/disks"],
 		["POST", "/v1/agents/nobody/snapshots"],

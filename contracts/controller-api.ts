@@ -1,0 +1,95 @@
+/**
+ * Bodies of the controller's HTTP API that no agent sends: credentials, audit log, enrolment requests, events. The
+ * others stand in `controller-messages.ts`. `docs/openapi.json` is made of both.
+ */
+import { z } from "zod";
+import { controllerJobSchema, machineSchema } from "./controller-messages.ts";
+import { errorShapeSchema } from "./hold-protocol.ts";
+import { idSchema } from "./order.ts";
+
+export const errorAnswerSchema = z.strictObject({ error: errorShapeSchema });
+
+/** `viewer` reads, `operator` does everything. */
+export const apiRoles = ["viewer", "operator"] as const;
+export type ApiRole = (typeof apiRoles)[number];
+
+/** POST /v1/credentials. The key stays with who asks; of the request (PKCS #10, PEM) only the public key counts. */
+export const credentialRequestSchema = z.strictObject({
+	name: idSchema,
+	role: z.enum(apiRoles),
+	validMs: z.int().min(1_000).max(94_608_000_000).default(31_536_000_000),
+	csr: z.string().max(16_384),
+});
+export const credentialSchema = z.strictObject({
+	/** Stands in the certificate as CN. */
+	name: z.string(),
+	/** Stands in the certificate as OU. */
+	role: z.enum(apiRoles),
+	/** Of the one certificate that is good under this name; hex, lower case. */
+	serial: z.string(),
+	createdAt: z.iso.datetime(),
+	expiresAt: z.iso.datetime(),
+	revokedAt: z.iso.datetime().optional(),
+});
+export type Credential = z.infer<typeof credentialSchema>;
+export const credentialResponseSchema = z.strictObject({
+	credential: credentialSchema,
+	/** PEM. */
+	certificate: z.string(),
+	/** PEM: who the controller must prove to be. */
+	ca: z.string(),
+});
+
+/** POST /v1/agents/ID/revoke */
+export const revocationSchema = z.strictObject({ reason: z.string().max(512).default("") });
+
+export const enrolmentRequestRecordSchema = z.strictObject({
+	id: z.string(),
+	at: z.iso.datetime(),
+	/** Where it came from, as the controller saw it. */
+	address: z.string(),
+	machine: machineSchema,
+	formerAgentId: z.string().optional(),
+	reason: z.string(),
+});
+
+export const auditEntrySchema = z.strictObject({
+	/** Grows with every entry. */
+	sequence: z.int().positive(),
+	at: z.iso.datetime(),
+	/** Name of the credential, id of the agent, `nobody` (no certificate of ours) or `controller`. */
+	actor: z.string(),
+	role: z.string(),
+	/** Of the certificate; hex. */
+	serial: z.string().optional(),
+	address: z.string(),
+	action: z.string(),
+	target: z.string().optional(),
+	/** `begun` (its end was not written: the controller died in it), `ok`, or the code of the error. */
+	outcome: z.string(),
+	details: z.record(z.string(), z.unknown()).optional(),
+});
+export type AuditEntry = z.infer<typeof auditEntrySchema>;
+
+export const jobEventSchema = controllerJobSchema.omit({ report: true });
+
+/** What an event stream carries: `event:` is the type, `data:` the rest as JSON. */
+export const controllerEventSchema = z.discriminatedUnion("type", [
+	/** The job as it now stands; `endedAt` stands in its last one. */
+	z.strictObject({ type: z.literal("job"), job: jobEventSchema }),
+	z.strictObject({ type: z.literal("agent"), agentId: z.string(), connected: z.boolean() }),
+	z.strictObject({ type: z.literal("enrolment-request"), request: enrolmentRequestRecordSchema }),
+	/** Events were missed: the state that follows is all that is known. */
+	z.strictObject({ type: z.literal("reset") }),
+	/** At the beginning, and after `reset`: what is so now. Of a stream of one job that job alone. */
+	z.strictObject({
+		type: z.literal("state"),
+		/** Those that have not ended; a stream of one job: that one. */
+		jobs: z.array(jobEventSchema),
+		/** Ids of those that are connected. */
+		agents: z.array(z.string()),
+	}),
+	/** Nothing follows: the job has ended, or the controller stops. */
+	z.strictObject({ type: z.literal("end") }),
+]);
+export type ControllerEvent = z.infer<typeof controllerEventSchema>;
