@@ -1,6 +1,9 @@
 import { defineConfig } from "vitest/config";
 
-/** The rings, from quick to real. `guest` mounts and freezes loop images, so it runs one file at a time. */
+/**
+ * The rings, from quick to real. `guest` mounts and freezes loop images of each file's own; it runs after the others
+ * and with fewer files at a time, because it looks at deadlines of seconds while it copies images.
+ */
 export default defineConfig({
 	test: {
 		// Most of their time tests wait for processes, sockets and deadlines: more of them than cores keep two cores busy.
@@ -22,7 +25,8 @@ export default defineConfig({
 					include: ["test/guest/**/*.test.ts"],
 					testTimeout: 120_000,
 					hookTimeout: 120_000,
-					fileParallelism: false,
+					maxWorkers: 3,
+					sequence: { groupOrder: 1 },
 				},
 			},
 		],
