@@ -1,0 +1,32 @@
+import { composeStatus, type TaskFacts, type TaskOutcome } from "./azure-status.ts";
+import { writeStatusFiles } from "./status-files.ts";
+import { openTaskStore, type TaskStore } from "./task-store.ts";
+
+export type EndOfTask = {
+	readonly statusFolder: string;
+	readonly facts: TaskFacts;
+	readonly outcome: TaskOutcome;
+	readonly now: Date;
+};
+
+/**
+ * The one end of a task: kept first, told then. Whoever is killed in between leaves the telling to the next `enable`.
+ * Returns the status, or undefined when the task was ended before.
+ */
+export async function endTask(packageFolder: string, end: EndOfTask): Promise<Record<string, unknown> | undefined> {
+	await using store = await openTaskStore(packageFolder);
+	return await endTaskIn(store, end);
+}
+
+/** The same by who has the store already. */
+export async function endTaskIn(store: TaskStore, end: EndOfTask): Promise<Record<string, unknown> | undefined> {
+	const task = store.tasks.find(({ taskId }) => taskId === end.facts.taskId);
+	if (task === undefined || task.state === "ended") return undefined;
+	const status = composeStatus(end.facts, end.outcome);
+	task.state = "ended";
+	task.outcome = status;
+	delete task.process;
+	await store.save();
+	await writeStatusFiles(end.statusFolder, task, status, end.now);
+	return status;
+}

@@ -1,0 +1,220 @@
+/** The process that makes the snapshot of one task: detached from the `enable` that started it, alone on the machine. */
+import { appendFile, mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { StillpointError, worstError } from "../../../contracts/errors.ts";
+import type { SnapshotRequest } from "../../../contracts/extension.ts";
+import type { Report } from "../../../contracts/report.ts";
+import { version } from "../../../contracts/version.ts";
+import { loadProcessCalls, setOomScore } from "../../../platform/linux/freeze-calls.ts";
+import { thawFromLedgers } from "../../../platform/linux/rescue-thaw.ts";
+import { blankProtectedSettings } from "../../kit/blank-protected-settings.ts";
+import { type HandlerEnvironment, readHandlerEnvironment } from "../../kit/handler-environment.ts";
+import { readHandlerSettings } from "../../kit/handler-settings.ts";
+import { systemClock } from "../clock.ts";
+import { runJob } from "../run-job.ts";
+import { startJob } from "../started-job.ts";
+import { azureCodeOf } from "./azure-codes.ts";
+import { handlerName, outcomeOf, statusFileText, type TaskFacts, type TaskOutcome } from "./azure-status.ts";
+import { type AzureTask, parseAzureCommand } from "./azure-task.ts";
+import { chooseDisks } from "./choose-disks.ts";
+import { chooseProvider, sourceOf } from "./choose-provider.ts";
+import { endTask } from "./end-task.ts";
+import type { GuestConfig } from "./guest-config.ts";
+import { type InsideHost, openInsideHost } from "./inside-host.ts";
+import { findLunDisks, type LunDisk } from "./lun-disks.ts";
+import { asSettingsError } from "./settings-error.ts";
+import { renewStatus, type StatusRenewal } from "./status-files.ts";
+import { readTaskFacts } from "./task-facts.ts";
+import { openTaskStore, ownIdentity, type TaskRecord } from "./task-store.ts";
+import { uploadStatus } from "./upload-status.ts";
+import { waitForMachine } from "./wait-for-machine.ts";
+
+/** Of two that hold a freeze, the freezer must be the last that the OOM killer ends. */
+const oomScore = -900;
+
+export type AzureJobOptions = {
+	readonly packageFolder: string;
+	readonly sequenceNumber: number;
+	readonly config: GuestConfig;
+	/** Of the host below: `HOST` or `HOST:PORT`. */
+	readonly hostAddress: string;
+	readonly signal: AbortSignal;
+	readonly now: () => Date;
+};
+
+type TaskRun = AzureJobOptions & {
+	readonly environment: HandlerEnvironment;
+	readonly record: TaskRecord;
+	readonly facts: TaskFacts;
+	readonly renewal: StatusRenewal;
+};
+
+/** Runs the task of the sequence number if nobody did. Its end is told by its status file only. */
+export async function runAzureJob(options: AzureJobOptions): Promise<void> {
+	const { packageFolder, config, signal, now } = options;
+	setOomScore(oomScore);
+	// Secrets are in its memory from here on.
+	(await loadProcessCalls()).forbidCoreDumps();
+	const environment = await readHandlerEnvironment(packageFolder);
+	const { statusFolder } = environment;
+	const record = await findAccepted(options);
+	if (record === undefined) return;
+	const facts = await readTaskFacts(record);
+	await using renewal = renewStatus({ packageFolder, statusFolder, facts, now });
+	const end = (outcome: TaskOutcome) => endTask(packageFolder, { statusFolder, facts, outcome, now: now() });
+	try {
+		await using _machine = await waitForMachine({ ...config, limitMs: config.startWithinMs, signal });
+		await thawLeftovers(config.runFolder);
+		if (!(await claim(options, record.taskId))) return;
+		await runTask({ ...options, environment, record, facts, renewal });
+	} catch (thrown) {
+		const error = worstError(thrown);
+		await end({ status: "error", code: azureCodeOf(error), message: `${error.code}: ${error.message}` });
+	}
+}
+
+async function runTask(run: TaskRun): Promise<void> {
+	const { config, hostAddress: address, environment, facts, renewal, record } = run;
+	const task = await readTask(run);
+	const findDisks = () => findLunDisks({ linksFolder: config.diskLinksFolder, sysFolder: "/sys" });
+	const disks = chooseDisks(task, await findDisks());
+	const request = await composeRequest(config, record.jobId, task, disks);
+	let status: Record<string, unknown> | undefined;
+	let problem = "";
+	await using host: InsideHost = openInsideHost({
+		request,
+		signal: run.signal,
+		taskStartedAtMs: task.startedAtMs,
+		now: run.now,
+		choose: (signal) => {
+			const source = sourceOf(task, config.takeSnapshotFrom);
+			return chooseProvider(task, disks, {
+				source,
+				address,
+				requestLimitMs: config.hostRequestLimitMs,
+				findDisks,
+				signal,
+			});
+		},
+		onQuiet: () => renewal.hold(),
+		onThawed: () => renewal.release(),
+		onPhase: () => undefined,
+		onStuck: (mountPoints) => {
+			problem = `may still be frozen: ${mountPoints.join(", ")}; run: stillpoint thaw`;
+		},
+		onReport: async (report) => {
+			const outcome = composeOutcome(host, report, problem);
+			const { statusFolder } = environment;
+			status = await endTask(run.packageFolder, { statusFolder, facts, outcome, now: run.now() });
+		},
+	});
+	{
+		await using started = startJob(request, systemClock());
+		await runJob(host, started);
+	}
+	if (status === undefined || task.statusBlobUri === undefined) return;
+	const text = statusFileText(status, run.now(), "azure");
+	await uploadStatus(task.statusBlobUri, text).catch((error: Error) =>
+		note(environment.logFolder, `${record.jobId}: the status could not be uploaded: ${error.message}`, run.now()),
+	);
+}
+
+function composeOutcome(host: InsideHost, report: Report, problem: string): TaskOutcome {
+	const { error } = report;
+	const ofProvider = error?.code === "snapshot-failed" || error?.code === "prepare-failed" ? host.failure : undefined;
+	const code = ofProvider ?? (error === undefined ? host.failure : azureCodeOf(error, report));
+	const told = outcomeOf(report, code);
+	const { window } = report;
+	return {
+		...told,
+		message: [told.message, problem, ...host.passedOver.map((why) => `passed over: ${why}`)].filter(Boolean).join("; "),
+		report,
+		snapshots: host.taken?.disks.map(({ info }) => info),
+		telemetry: {
+			...host.taken?.telemetry,
+			...(window === undefined
+				? {}
+				: {
+						FreezeTime: String(window.freezeMs),
+						snapshotTimeTaken: String(window.heldMs),
+						ThawTime: String(window.thawMs),
+					}),
+			snapshotCreator: host.taken?.disks[0]?.info.blobUri === undefined ? "backupHostService" : "guestExtension",
+		},
+	};
+}
+
+/** Reads the settings, and takes the secrets out of the file: from here on they are in memory only. */
+async function readTask({ packageFolder, sequenceNumber, record }: TaskRun): Promise<AzureTask> {
+	const settings = await readHandlerSettings(packageFolder, { sequenceNumber }).catch((error: unknown) => {
+		throw asSettingsError(error);
+	});
+	await blankProtectedSettings(settings.settingsFile);
+	const parsed = parseAzureCommand(settings);
+	if (parsed.command === "snapshot" && parsed.task.taskId === record.taskId) return parsed.task;
+	throw new StillpointError("settings-invalid", `${settings.settingsFile} was replaced before its task began`);
+}
+
+async function composeRequest(
+	config: GuestConfig,
+	jobId: string,
+	task: AzureTask,
+	disks: readonly LunDisk[],
+): Promise<SnapshotRequest> {
+	// The job writes a status of its own kind, of which nobody but a reader of the run folder is told.
+	const folder = join(config.runFolder, "status");
+	await mkdir(folder, { recursive: true, mode: 0o700 });
+	return {
+		schemaVersion: 1,
+		order: {
+			jobId,
+			level: "application",
+			acceptLevel: task.acceptsCrash && disks.length === 1 ? "crash" : "file-system",
+			disks: { include: disks.map(({ name }) => name) },
+			startWithinMs: config.startWithinMs,
+			holdLimitMs: config.holdLimitMs,
+			prepareLimitMs: config.prepareLimitMs,
+			snapshot: "reported",
+		},
+		holdLimitMs: config.holdLimitMs,
+		fileSystems: config.fileSystems,
+		tempDisks: [],
+		scriptsFolder: config.scriptsFolder,
+		runFolder: config.runFolder,
+		hostFolders: [],
+		statusFile: join(folder, `${jobId}.status`),
+		extension: { name: handlerName, version },
+		channel: { socketPath: "", token: "" },
+	};
+}
+
+async function findAccepted({ packageFolder, sequenceNumber }: AzureJobOptions): Promise<TaskRecord | undefined> {
+	await using store = await openTaskStore(packageFolder);
+	const task = store.tasks.find(({ sequenceNumbers }) => sequenceNumbers.includes(sequenceNumber));
+	return task?.state === "accepted" ? task : undefined;
+}
+
+/** What makes a task run once: whoever comes second finds it taken. */
+async function claim({ packageFolder }: AzureJobOptions, taskId: string): Promise<boolean> {
+	await using store = await openTaskStore(packageFolder);
+	const task = store.tasks.find((one) => one.taskId === taskId);
+	const identity = ownIdentity();
+	if (task?.state !== "accepted" || identity === undefined) return false;
+	task.state = "running";
+	task.process = identity;
+	await store.save();
+	return true;
+}
+
+async function thawLeftovers(runFolder: string): Promise<void> {
+	const results = await thawFromLedgers(runFolder);
+	const frozen = results.filter(({ result }) => result === "thaw-failed");
+	if (frozen.length === 0) return;
+	const where = frozen.map(({ mountPoint, ledger }) => mountPoint || ledger).join(", ");
+	throw new StillpointError("stuck", `an earlier snapshot may still hold: ${where}; run: stillpoint thaw`);
+}
+
+async function note(logFolder: string, text: string, now: Date): Promise<void> {
+	const line = `${now.toISOString()} ${text}\n`;
+	await appendFile(join(logFolder, "extension.log"), line, { mode: 0o600 }).catch(() => undefined);
+}

@@ -1,0 +1,85 @@
+/**
+ * What became of the tasks of this installation, beside `mrseq` in the package. A task is run by whoever takes it from
+ * `accepted` to `running`, under the lock of the store: that is what makes it run once, whoever is killed when.
+ *
+ *   accepted -> running -> ended
+ *   accepted -> ended            (cancelled, or too late)
+ */
+import { access } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import { takeFileLock } from "../../../platform/linux/file-lock.ts";
+import { findProcessIdentity, isSameProcessAlive } from "../../../platform/linux/process-identity.ts";
+import { findSmallJson } from "../../../platform/read-small-json.ts";
+import { writeWholeFile } from "../../kit/write-whole-file.ts";
+
+const storeName = "azure-tasks.json";
+const lockLimitMs = 60_000;
+const keptTasks = 8;
+const limitBytes = 4 * 1024 * 1024;
+
+const taskRecordSchema = z.object({
+	taskId: z.string(),
+	jobId: z.string(),
+	/** All that asked for it: each has a status file. */
+	sequenceNumbers: z.array(z.int().nonnegative()),
+	startTicks: z.string(),
+	acceptedAt: z.string(),
+	state: z.enum(["accepted", "running", "ended"]),
+	process: z.object({ pid: z.int(), startTime: z.string() }).optional(),
+	/** The `status` of the status file, once it is known for good. */
+	outcome: z.record(z.string(), z.unknown()).optional(),
+});
+export type TaskRecord = z.infer<typeof taskRecordSchema>;
+
+const storeSchema = z.object({ version: z.literal(1), tasks: z.array(taskRecordSchema) });
+
+export type TaskStore = AsyncDisposable & {
+	/** The newest first. Changes of it last from `save` on. */
+	readonly tasks: TaskRecord[];
+	save(): Promise<void>;
+};
+
+/** Whether there ever was a task: until then an installation has nothing to recover or cancel. */
+export async function hadTasks(packageFolder: string): Promise<boolean> {
+	return access(join(packageFolder, storeName)).then(
+		() => true,
+		() => false,
+	);
+}
+
+/** At an update: what was run before the update is not run again after it. Hosts copy `mrseq` and the status files. */
+export async function takeOverTasks(oldPackageFolder: string, packageFolder: string): Promise<boolean> {
+	if (!(await hadTasks(oldPackageFolder)) || (await hadTasks(packageFolder))) return false;
+	await using old = await openTaskStore(oldPackageFolder);
+	await using store = await openTaskStore(packageFolder);
+	store.tasks.push(...old.tasks);
+	await store.save();
+	return true;
+}
+
+/** Held by one process at a time. @throws `state-unusable`, `deadline-passed` */
+export async function openTaskStore(packageFolder: string): Promise<TaskStore> {
+	const path = join(packageFolder, storeName);
+	await using lock = new AsyncDisposableStack();
+	lock.use(await takeFileLock(join(packageFolder, "azure-tasks.lock"), lockLimitMs));
+	const found = await findSmallJson(path, { code: "state-unusable", limitBytes, ownOnly: true, schema: storeSchema });
+	const tasks = found?.tasks ?? [];
+	const owned = lock.move();
+	return {
+		tasks,
+		async save() {
+			tasks.splice(keptTasks);
+			await writeWholeFile(path, JSON.stringify({ version: 1, tasks }));
+		},
+		[Symbol.asyncDispose]: () => owned.disposeAsync(),
+	};
+}
+
+export function isRunning(task: Pick<TaskRecord, "state" | "process">): boolean {
+	return task.state === "running" && task.process !== undefined && isSameProcessAlive(task.process);
+}
+
+export function ownIdentity(): TaskRecord["process"] {
+	return findProcessIdentity(process.pid);
+}
