@@ -7,12 +7,12 @@ import type { HoldEvent } from "../contracts/hold-protocol.ts";
 import type { AgentStatus } from "../contracts/local-calls.ts";
 import type { Order } from "../contracts/order.ts";
 import { version } from "../contracts/version.ts";
-import type { MachineIdentity } from "../platform/linux/machine-identity.ts";
+import { type MachineIdentity, readMachineIdentity } from "../platform/linux/machine-identity.ts";
 import type { LedgerThawResult } from "../platform/linux/rescue-thaw.ts";
 import { serveLocalChannel } from "../platform/local-channel.ts";
+import { type ExtensionHost, makeExtensionHost } from "./extension-host/extension-host.ts";
 import { requireSnapshotExtension } from "./extension-host/find-extensions.ts";
-import { installExtensions } from "./extension-host/install-extension.ts";
-import type { InstalledExtension } from "./extension-host/installed-extension.ts";
+import { azureLimits } from "./extension-host/host-ports.ts";
 import { startSnapshotCommand } from "./extension-host/run-snapshot.ts";
 import { findStatusReport, statusPath, trimStatusFiles, writeStatusReport } from "./extension-host/status-file.ts";
 import { cappedHoldMs } from "./hold-cap.ts";
@@ -20,13 +20,13 @@ import { makeInventory } from "./inventory.ts";
 import { type JobRecords, makeJobRecords } from "./job-records.ts";
 import { type JobRunner, makeJobRunner } from "./job-runner.ts";
 import { type ControllerLink, startControllerLink } from "./link/controller-link.ts";
-import { type Enrolment, findEnrolment } from "./link/enrolment-file.ts";
-import type { ConnectLink } from "./link/link-transport.ts";
+import { findEnrolment, writeEnrolment } from "./link/enrolment-file.ts";
+import type { ControllerTransport } from "./link/link-transport.ts";
+import { makeTicketFile } from "./link/ticket-file.ts";
 import type { LoadedConfig } from "./load-config.ts";
 import { makeLocalHandlers } from "./local-handlers.ts";
 import type { Log } from "./log.ts";
-import { isOtherMachine, lastingIdentity } from "./machine-change.ts";
-import { openOwnJournal } from "./open-own-journal.ts";
+import { journalPutAsideName, openOwnJournal } from "./open-own-journal.ts";
 import type { JobStart } from "./run-job.ts";
 import type { Part } from "./run-parts.ts";
 import { forgetSnapshotTold, noteSnapshotTold } from "./snapshot-told.ts";
@@ -45,7 +45,7 @@ export type AgentBase = {
 	readonly thawed: readonly LedgerThawResult[];
 	/** Packages that came with the program. */
 	readonly shippedExtensions: readonly string[];
-	readonly connectLink: ConnectLink;
+	readonly transport: ControllerTransport;
 	readonly stopping: AbortSignal;
 };
 
@@ -59,12 +59,10 @@ export function composeAgent(base: AgentBase): Part[] {
 	const startedAt = new Date().toISOString();
 	const inventory = makeInventory();
 	// Each is set when its part starts, before any later part runs.
-	const parts: { records?: JobRecords; extensions: InstalledExtension[]; runner?: JobRunner; link?: ControllerLink } = {
-		extensions: [],
-	};
+	const parts: { records?: JobRecords; extensions?: ExtensionHost; runner?: JobRunner; link?: ControllerLink } = {};
 
 	function prepare(order: Order): Pick<JobStart, "extension" | "makeRequest" | "ports"> {
-		const extension = requireSnapshotExtension(parts.extensions, config.extensions.snapshot);
+		const extension = requireSnapshotExtension(require(parts.extensions).installed, config.extensions.snapshot);
 		const { name, version } = extension;
 		return {
 			extension,
@@ -101,20 +99,28 @@ export function composeAgent(base: AgentBase): Part[] {
 		if (parts.runner?.running?.asker.kind !== "link") parts.link?.tell(event);
 	}
 
-	/** Of the own machine only. A copy of it must enrol anew. */
-	function findOwnEnrolment(): Enrolment | undefined {
+	/** The jobs are those of another machine: nobody is told of them. */
+	async function disown(reason: StillpointError, mark: boolean): Promise<void> {
 		const enrolment = findEnrolment(stateDir);
-		if (enrolment === undefined) return undefined;
-		if (isOtherMachine(enrolment.machine, lastingIdentity(machine))) {
-			log.error("this machine is a copy of the one that was enrolled; enrol it anew", { agentId: enrolment.agentId });
-			return undefined;
-		}
-		return { ...enrolment, controllerUrl: config.controller.url ?? enrolment.controllerUrl };
+		if (enrolment?.identityChanged !== undefined) return;
+		log.error("this machine is a copy of the one that was enrolled; enrol it anew", { reason: reason.message });
+		await require(parts.records).putAside(journalPutAsideName(stateDir));
+		if (!mark) return;
+		await hold.write(async () => {
+			const kept = findEnrolment(stateDir);
+			if (kept === undefined || kept.agentId !== enrolment?.agentId) return;
+			const identityChanged = { at: new Date().toISOString(), reason: reason.message.slice(0, 4096) };
+			await writeEnrolment(stateDir, { ...kept, identityChanged });
+		});
 	}
 
-	function readStatus(): AgentStatus {
+	/** With a controller: what it may know, which is nothing of another controller's jobs. */
+	function readStatus(forController?: string): AgentStatus {
 		const records = require(parts.records);
-		const job = parts.runner?.running;
+		const running = parts.runner?.running;
+		const isHidden = forController !== undefined && (running?.asker.controller ?? forController) !== forController;
+		const job = isHidden ? undefined : running;
+		const reports = records.outbox.count(parts.link?.controller);
 		const summary = job === undefined ? undefined : records.find(job.order.jobId)?.summary;
 		return {
 			schemaVersion: 1,
@@ -122,14 +128,20 @@ export function composeAgent(base: AgentBase): Part[] {
 			pid: process.pid,
 			hostname: hostname(),
 			startedAt,
-			link: { enrolled: false, connected: false, ...parts.link?.state, unsentReports: records.outbox.unsent },
-			extensions: parts.extensions.map(({ name, version, state }) => ({ name, version, state })),
+			link: {
+				enrolled: false,
+				connected: false,
+				...parts.link?.state,
+				unsentReports: reports.due,
+				...(reports.heldBack === 0 || forController !== undefined ? {} : { heldBackReports: reports.heldBack }),
+			},
+			extensions: require(parts.extensions).installed.map(({ name, version, state }) => ({ name, version, state })),
 			...(summary === undefined ? {} : { job: summary }),
 			frozen: (job?.frozenMountPoints() ?? []).map((mountPoint) => ({
 				mountPoint,
 				state: job?.phase === "freezing" ? "freezing" : "frozen",
 			})),
-			lastJobs: records.list(10),
+			lastJobs: records.list(10, forController),
 		};
 	}
 
@@ -159,10 +171,25 @@ export function composeAgent(base: AgentBase): Part[] {
 			name: "extensions",
 			async start() {
 				mkdirSync(extensionsDir, { recursive: true, mode: 0o700 });
-				const sources = [...base.shippedExtensions, ...config.extensions.installFrom];
-				const ports = { extensionsDir, logDir, log: log.child({ part: "extensions" }), signal: stopping };
-				parts.extensions = await installExtensions(sources, ports);
-				return new AsyncDisposableStack();
+				const host = makeExtensionHost(
+					{
+						sources: [...base.shippedExtensions, ...config.extensions.installFrom],
+						settingsFolder: config.extensions.settingsFolder,
+						jobRuns: () => parts.runner?.running !== undefined,
+					},
+					{
+						folders: { stateDir, extensionsDir, logDir },
+						log: log.child({ part: "extensions" }),
+						hold,
+						stopping,
+						mayStartPrograms: () => !hold.held && parts.runner?.running?.startsNothing !== true,
+						bootId: machine.bootId,
+						limits: azureLimits,
+					},
+				);
+				parts.extensions = host;
+				await host.start();
+				return host;
 			},
 		},
 		{
@@ -198,6 +225,7 @@ export function composeAgent(base: AgentBase): Part[] {
 					readStatus,
 					takeInventory: async () => await readInventory(),
 					reloadLink: () => parts.link?.reload(),
+					extensions: require(parts.extensions),
 				});
 				const channelLog = log.child({ part: "local" });
 				const server = await serveLocalChannel({
@@ -225,17 +253,23 @@ export function composeAgent(base: AgentBase): Part[] {
 					{
 						log: log.child({ part: "link" }),
 						version,
-						machine: {
-							hostname: hostname().slice(0, 255),
-							bootId: machine.bootId,
-							platform: `${process.platform}-${process.arch}`,
-							...(machine.machineId === undefined ? {} : { machineId: machine.machineId }),
-						},
 						runner,
 						outbox: require(parts.records).outbox,
-						connect: base.connectLink,
-						findEnrolment: findOwnEnrolment,
-						answers: { status: async () => readStatus(), inventory: async () => await readInventory() },
+						hold,
+						stateDir,
+						transport: base.transport,
+						tickets: makeTicketFile(stateDir, hold),
+						readMachine: readMachineIdentity,
+						findEnrolment() {
+							const enrolment = findEnrolment(stateDir);
+							const { url } = config.controller;
+							return enrolment === undefined || url === undefined ? enrolment : { ...enrolment, controllerUrl: url };
+						},
+						disown,
+						answers: {
+							status: async (controller) => readStatus(controller),
+							inventory: async () => await readInventory(),
+						},
 					},
 					stopped.signal,
 				);

@@ -41,6 +41,9 @@ export const configSchema = z.strictObject({
 				.max(64)
 				.default([])
 				.describe("Folders of extension packages, or folders of such folders; installed at each start when new."),
+			settingsFolder: absolutePath
+				.default("/etc/stillpoint/extensions.d")
+				.describe("Folder with one drop-in file for each extension: whether it is enabled, and its settings."),
 			snapshot: z
 				.string()
 				.min(1)
@@ -55,6 +58,14 @@ export const configSchema = z.strictObject({
 				.url({ protocol: /^https$/ })
 				.optional()
 				.describe("Address of the controller. Default: the one the agent was enrolled with."),
+			proxy: z
+				.url({ protocol: /^http$/, error: "must be http://HOST:PORT, with USER:PASSWORD@ before it if need be" })
+				.max(1024)
+				.optional()
+				.describe(
+					"HTTP proxy on the way to the controller: http://USER:PASSWORD@HOST:PORT. It must allow CONNECT. " +
+						"Variables such as HTTPS_PROXY are not read.",
+				),
 		})
 		.prefault({}),
 	stopLimitMs: z

@@ -23,26 +23,33 @@ const retryMs = 5_000;
 type Known = { job: JournalJob; summary: JobSummary };
 
 export type JobRecords = AsyncDisposable & {
-	/** Newest first. */
-	list(limit: number): JobSummary[];
-	find(jobId: string): { order: Order; summary: JobSummary } | undefined;
+	/** Newest first. With a controller, those that another controller ordered are left out. */
+	list(limit: number, forController?: string): JobSummary[];
+	find(jobId: string): { order: Order; summary: JobSummary; controller?: string } | undefined;
 	/** From memory; an older one from the journal, which is refused with `job-running` while disks are held. */
 	findReport(jobId: string): Report | undefined;
 	latestReport(): Report | undefined;
 	/** Before a job starts. @throws `job-conflict` for an id that was ever used; `disk-full`, `state-unusable`, `journal-corrupt`: then the job must not start. */
-	begin(order: Order, asker: AskerKind): Promise<void>;
+	begin(order: Order, asker: AskerKind, controller?: string): Promise<void>;
 	setPhase(jobId: string, phase: JobPhase): void;
 	/** In memory at once; on disk as soon as the disk allows. Jobs of the link also enter the outbox. */
 	end(jobId: string, report: Report): void;
 	/** Jobs that a former life left running. */
 	unfinished(): readonly JournalJob[];
 	readonly outbox: Outbox;
+	/**
+	 * This machine is not the one whose jobs these are: all that is known of them is copied to the file and forgotten,
+	 * and a job that runs is told to nobody. Not before that is done may there be a new enrolment.
+	 */
+	putAside(path: string): Promise<void>;
 };
 
+/** Each report belongs to the controller that ordered its job, and is given to no other. */
 export type Outbox = {
-	readonly unsent: number;
-	/** The oldest report that is not acknowledged; undefined while disks are held and it lies only there. */
-	first(): { sequence: number; report: Report } | undefined;
+	/** Reports for this controller, and those held back for others. */
+	count(controller: string | undefined): { due: number; heldBack: number };
+	/** The oldest one for it that is not acknowledged; undefined while disks are held and it lies only there. */
+	first(controller: string): { sequence: number; report: Report } | undefined;
 	acknowledge(sequence: number): void;
 	/** Called when a report came in. */
 	onAdded(listener: () => void): Disposable;
@@ -60,14 +67,17 @@ export function makeJobRecords(given: {
 	const reportsFolder = join(given.runDir, "reports");
 	const known = new Map<string, Known>();
 	const reports = new Map<string, Report>();
-	const outbox = new Map<number, Report | undefined>();
+	const outbox = new Map<number, { controller: string | undefined; inMemory: Report | undefined }>();
+	const isFor = (controller: string | undefined, owner: string | undefined) =>
+		owner === undefined || owner === controller;
 	const unwritten = new Map<string, { job: JournalJob & { report: Report }; sequence: number | undefined }>();
 	const listeners = new Set<() => void>();
 	const state = { ended: 0, nextSequence: 1, timer: undefined as NodeJS.Timeout | undefined };
 
 	journal.trim(keep);
 	for (const job of journal.readJobs(keep.jobs).reverse()) remember(job);
-	for (const { sequence } of journal.readOutbox()) outbox.set(sequence, undefined);
+	for (const { sequence, controller } of journal.readOutbox())
+		outbox.set(sequence, { controller, inMemory: undefined });
 	state.nextSequence = journal.nextSequence();
 	const kept = readKeptReports(reportsFolder, (file, error) =>
 		log.warn("a kept report cannot be read", { file, error }),
@@ -93,7 +103,7 @@ export function makeJobRecords(given: {
 		const ended = { ...job, phase: report.error === undefined ? ("done" as const) : ("failed" as const), report };
 		const sequence = job.asker === "link" ? state.nextSequence++ : undefined;
 		remember(ended);
-		if (sequence !== undefined) outbox.set(sequence, report);
+		if (sequence !== undefined) outbox.set(sequence, { controller: job.controller, inMemory: report });
 		unwritten.set(job.jobId, { job: ended, sequence });
 		keepInRunFolder(ended);
 		writeDown();
@@ -122,7 +132,8 @@ export function makeJobRecords(given: {
 					if (unwritten.get(jobId)?.job !== job) return;
 					journal.endJob(job, sequence !== undefined && outbox.has(sequence) ? sequence : undefined);
 					unwritten.delete(jobId);
-					if (sequence !== undefined && outbox.has(sequence)) outbox.set(sequence, undefined);
+					const waiting = sequence === undefined ? undefined : outbox.get(sequence);
+					if (waiting !== undefined) waiting.inMemory = undefined;
 					rmSync(join(reportsFolder, `${jobId}.json`), { force: true });
 				})
 				.catch((error: unknown) => {
@@ -147,22 +158,26 @@ export function makeJobRecords(given: {
 	}
 
 	return {
-		list: (limit) =>
+		list: (limit, forController) =>
 			[...known.values()]
+				.filter(({ job }) => forController === undefined || isFor(forController, job.controller))
 				.slice(-limit)
 				.reverse()
 				.map(({ summary }) => summary),
 		find: (jobId) => {
 			const found = known.get(jobId);
-			return found === undefined ? undefined : { order: found.job.order, summary: found.summary };
+			if (found === undefined) return undefined;
+			const { order, controller } = found.job;
+			return { order, summary: found.summary, ...(controller === undefined ? {} : { controller }) };
 		},
 		findReport,
 		latestReport: () => [...reports.values()].at(-1),
-		async begin(order, asker) {
+		async begin(order, asker, controller) {
 			const job: JournalJob = {
 				jobId: order.jobId,
 				order,
 				asker,
+				...(controller === undefined ? {} : { controller }),
 				phase: "running",
 				createdAt: new Date().toISOString(),
 			};
@@ -180,13 +195,14 @@ export function makeJobRecords(given: {
 		},
 		unfinished: () => [...known.values()].map(({ job }) => job).filter(({ phase }) => phase === "running"),
 		outbox: {
-			get unsent() {
-				return outbox.size;
+			count(controller) {
+				const due = [...outbox.values()].filter((one) => isFor(controller, one.controller)).length;
+				return { due, heldBack: outbox.size - due };
 			},
-			first() {
-				const next = outbox.entries().next();
-				if (next.done === true) return undefined;
-				const [sequence, inMemory] = next.value;
+			first(controller) {
+				const next = [...outbox].find(([, one]) => isFor(controller, one.controller));
+				if (next === undefined) return undefined;
+				const [sequence, { inMemory }] = next;
 				if (inMemory !== undefined) return { sequence, report: inMemory };
 				if (hold.held) return undefined;
 				const report = journal.readOutboxReport(sequence);
@@ -203,6 +219,17 @@ export function makeJobRecords(given: {
 				listeners.add(listener);
 				return { [Symbol.dispose]: () => void listeners.delete(listener) };
 			},
+		},
+		async putAside(path) {
+			if (known.size === 0 && outbox.size === 0) return;
+			await hold.write(() => journal.putAside(path));
+			for (const [jobId, one] of known)
+				if (one.job.phase !== "running") known.delete(jobId);
+				else one.job = { ...one.job, asker: "local" };
+			reports.clear();
+			outbox.clear();
+			for (const jobId of unwritten.keys()) rmSync(join(reportsFolder, `${jobId}.json`), { force: true });
+			unwritten.clear();
 		},
 		async [Symbol.asyncDispose]() {
 			clearTimeout(state.timer);

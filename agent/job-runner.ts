@@ -65,7 +65,7 @@ export function makeJobRunner(given: {
 	/** An id that is under way is one order, however often it comes: every sender gets the answer of the first. */
 	async function accept(order: Order, asker: Asker): Promise<OrderAnswer> {
 		const { jobId } = order;
-		const repeated = findRepeated(order);
+		const repeated = findRepeated(order, asker);
 		if (repeated !== undefined) return repeated;
 		const same = underWay.get(jobId);
 		if (same !== undefined) {
@@ -89,7 +89,7 @@ export function makeJobRunner(given: {
 		state.starting = true;
 		try {
 			const prepared = given.prepare(order);
-			await records.begin(order, asker.kind);
+			await records.begin(order, asker.kind, asker.controller);
 			begin({ ...prepared, order, asker });
 			return { type: "accepted", jobId: order.jobId, repeated: false };
 		} finally {
@@ -99,9 +99,11 @@ export function makeJobRunner(given: {
 	}
 
 	/** A job id is run once: the same order gets what is recorded, another one is a conflict. */
-	function findRepeated(order: Order): OrderAnswer | undefined {
+	function findRepeated(order: Order, asker: Asker): OrderAnswer | undefined {
 		const known = records.find(order.jobId);
 		if (known === undefined) return undefined;
+		if (asker.kind === "link" && known.controller !== undefined && known.controller !== asker.controller)
+			throw new StillpointError("job-conflict", `job ${order.jobId} was ordered by somebody else`);
 		if (JSON.stringify(known.order) !== JSON.stringify(order))
 			throw new StillpointError("job-conflict", `job ${order.jobId} was ordered before, and differently`);
 		const report = records.findReport(order.jobId);
@@ -174,7 +176,9 @@ export function makeJobRunner(given: {
 				return;
 			}
 			const job = require(command.jobId);
-			const isAsker = job.asker === from || (job.asker.kind === "link" && from?.kind === "link");
+			const isAsker =
+				job.asker === from ||
+				(job.asker.kind === "link" && from?.kind === "link" && job.asker.controller === from.controller);
 			if (command.type !== "cancel" && !isAsker)
 				throw new StillpointError("not-allowed", `job ${command.jobId} was ordered by somebody else`);
 			job.command(command);

@@ -2,6 +2,7 @@
  * Jobs and unsent reports on disk. SQLite with a rollback journal: with WAL even a SELECT hangs while the disk is
  * frozen. Every call is synchronous and touches the disk, so callers go through the write hold.
  */
+import { closeSync, fsyncSync, openSync } from "node:fs";
 import { DatabaseSync, type SQLInputValue } from "node:sqlite";
 import { StillpointError } from "../contracts/errors.ts";
 import type { Order } from "../contracts/order.ts";
@@ -14,13 +15,16 @@ export type JournalJob = {
 	readonly jobId: string;
 	readonly order: Order;
 	readonly asker: AskerKind;
+	/** The controller that ordered it over the link. */
+	readonly controller?: string;
 	readonly phase: "running" | "done" | "failed";
 	readonly createdAt: string;
 	/** Only of the newest jobs. */
 	readonly report?: Report;
 };
 
-export type OutboxEntry = { readonly sequence: number; readonly jobId: string };
+/** A report without a controller is an older version's, and is for whichever there is. */
+export type OutboxEntry = { readonly sequence: number; readonly jobId: string; readonly controller?: string };
 
 export type Journal = Disposable & {
 	readonly path: string;
@@ -38,11 +42,13 @@ export type Journal = Disposable & {
 	nextSequence(): number;
 	readIdentity(): string | undefined;
 	writeIdentity(identity: string): void;
+	/** Copies all into a new file and forgets jobs and outbox; ids stay used, sequence numbers go on. */
+	putAside(path: string): void;
 	/** Keeps the newest `jobs` records, the reports of the newest `reports`, and every id for ever. */
 	trim(keep: { jobs: number; reports: number }): void;
 };
 
-const formatVersion = 2;
+const formatVersion = 3;
 
 /** @throws `journal-corrupt`, `disk-full`, `state-unusable`, each naming the file; `version-unsupported` for a newer format. */
 export function openJournal(path: string): Journal {
@@ -71,8 +77,8 @@ function prepare(database: DatabaseSync, path: string): void {
 			throw new StillpointError("journal-corrupt", `${path}: ${String(check?.["quick_check"])}`, { details: { path } });
 	}
 	if (version === formatVersion) return;
+	database.exec("BEGIN EXCLUSIVE");
 	database.exec(`
-		BEGIN EXCLUSIVE;
 		CREATE TABLE IF NOT EXISTS jobs (
 			jobId TEXT PRIMARY KEY, "order" TEXT NOT NULL, asker TEXT NOT NULL, phase TEXT NOT NULL,
 			createdAt TEXT NOT NULL, report TEXT
@@ -82,9 +88,26 @@ function prepare(database: DatabaseSync, path: string): void {
 		) STRICT;
 		CREATE TABLE IF NOT EXISTS spent (jobId TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 		CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-		PRAGMA user_version = ${formatVersion};
-		COMMIT;
 	`);
+	for (const table of ["jobs", "outbox"])
+		if (!hasColumn(database, table, "controller")) database.exec(`ALTER TABLE ${table} ADD COLUMN controller TEXT`);
+	database.exec(`PRAGMA user_version = ${formatVersion}; COMMIT`);
+}
+
+function syncFile(path: string): void {
+	const file = openSync(path, "r");
+	try {
+		fsyncSync(file);
+	} finally {
+		closeSync(file);
+	}
+}
+
+function hasColumn(database: DatabaseSync, table: string, column: string): boolean {
+	return database
+		.prepare(`PRAGMA table_info(${table})`)
+		.all()
+		.some(({ name }) => name === column);
 }
 
 function makeJournal(database: DatabaseSync, path: string): Journal {
@@ -114,12 +137,15 @@ function makeJournal(database: DatabaseSync, path: string): Journal {
 		readJobs: (limit) =>
 			guarded(() =>
 				database
-					.prepare(`SELECT jobId, "order", asker, phase, createdAt, report FROM jobs ORDER BY rowid DESC LIMIT ?`)
+					.prepare(
+						`SELECT jobId, "order", asker, controller, phase, createdAt, report FROM jobs ORDER BY rowid DESC LIMIT ?`,
+					)
 					.all(limit)
 					.map((row) => ({
 						jobId: String(row["jobId"]),
 						order: parse(row["order"], (value) => value as Order),
 						asker: row["asker"] === "link" ? "link" : "local",
+						...(row["controller"] === null ? {} : { controller: String(row["controller"]) }),
 						phase: row["phase"] === "done" ? "done" : row["phase"] === "failed" ? "failed" : "running",
 						createdAt: String(row["createdAt"]),
 						...(row["report"] === null ? {} : { report: parseReport(row["report"]) }),
@@ -141,12 +167,13 @@ function makeJournal(database: DatabaseSync, path: string): Journal {
 						`job ${job.jobId} was run before; what is known of it is no longer kept`,
 					);
 				run(
-					`INSERT INTO jobs (jobId, "order", asker, phase, createdAt) VALUES (?, ?, ?, ?, ?)`,
+					`INSERT INTO jobs (jobId, "order", asker, phase, createdAt, controller) VALUES (?, ?, ?, ?, ?, ?)`,
 					job.jobId,
 					JSON.stringify(job.order),
 					job.asker,
 					job.phase,
 					job.createdAt,
+					job.controller ?? null,
 				);
 			}),
 		endJob: (job, sequence) =>
@@ -154,25 +181,36 @@ function makeJournal(database: DatabaseSync, path: string): Journal {
 				const report = JSON.stringify(job.report);
 				database.exec("BEGIN IMMEDIATE");
 				run(
-					`INSERT INTO jobs (jobId, "order", asker, phase, createdAt, report) VALUES (?, ?, ?, ?, ?, ?)
+					`INSERT INTO jobs (jobId, "order", asker, phase, createdAt, controller, report) VALUES (?, ?, ?, ?, ?, ?, ?)
 					ON CONFLICT (jobId) DO UPDATE SET phase = excluded.phase, report = excluded.report`,
 					job.jobId,
 					JSON.stringify(job.order),
 					job.asker,
 					job.phase,
 					job.createdAt,
+					job.controller ?? null,
 					report,
 				);
 				if (sequence !== undefined)
-					run("INSERT OR IGNORE INTO outbox (sequence, jobId, report) VALUES (?, ?, ?)", sequence, job.jobId, report);
+					run(
+						"INSERT OR IGNORE INTO outbox (sequence, jobId, controller, report) VALUES (?, ?, ?, ?)",
+						sequence,
+						job.jobId,
+						job.controller ?? null,
+						report,
+					);
 				database.exec("COMMIT");
 			}),
 		readOutbox: () =>
 			guarded(() =>
 				database
-					.prepare("SELECT sequence, jobId FROM outbox ORDER BY sequence")
+					.prepare("SELECT sequence, jobId, controller FROM outbox ORDER BY sequence")
 					.all()
-					.map((row) => ({ sequence: Number(row["sequence"]), jobId: String(row["jobId"]) })),
+					.map((row) => ({
+						sequence: Number(row["sequence"]),
+						jobId: String(row["jobId"]),
+						...(row["controller"] === null ? {} : { controller: String(row["controller"]) }),
+					})),
 			),
 		readOutboxReport: (sequence) =>
 			guarded(() => {
@@ -191,6 +229,18 @@ function makeJournal(database: DatabaseSync, path: string): Journal {
 			}),
 		writeIdentity: (identity) =>
 			guarded(() => run("INSERT OR REPLACE INTO facts (name, value) VALUES ('identity', ?)", identity)),
+		putAside: (copy) =>
+			guarded(() => {
+				run("VACUUM INTO ?", copy);
+				syncFile(copy);
+				database.exec(`
+					BEGIN IMMEDIATE;
+					INSERT OR IGNORE INTO spent (jobId) SELECT jobId FROM jobs;
+					DELETE FROM jobs;
+					DELETE FROM outbox;
+					COMMIT;
+				`);
+			}),
 		trim: ({ jobs, reports }) =>
 			guarded(() => {
 				const old = database.prepare("SELECT count(*) AS count FROM jobs").get();

@@ -13,6 +13,7 @@ const keptSchema = z.object({
 	version: z.literal(1),
 	order: orderSchema,
 	asker: z.enum(["link", "local"]),
+	controller: z.string().optional(),
 	createdAt: z.iso.datetime(),
 	report: reportSchema.loose(),
 });
@@ -28,7 +29,9 @@ export function readKeptReports(folder: string, onBad: (path: string, error: unk
 			});
 			if (kept === undefined) return [];
 			const { order, asker, createdAt } = kept;
-			return [{ jobId: order.jobId, order, asker, phase: "done", createdAt, report: kept.report as Report }];
+			const controller = kept.controller === undefined ? {} : { controller: kept.controller };
+			const report = kept.report as Report;
+			return [{ jobId: order.jobId, order, asker, ...controller, phase: "done", createdAt, report }];
 		} catch (error) {
 			onBad(path, error);
 			return [];

@@ -15,7 +15,7 @@ export function openOwnJournal(stateDir: string, machine: MachineIdentity): { jo
 	const kept = parseIdentity(journal.readIdentity());
 	if (kept !== undefined && isOtherMachine(kept, now)) {
 		journal[Symbol.dispose]();
-		const putAside = findFreeName(join(stateDir, "journal-of-another-machine"));
+		const putAside = journalPutAsideName(stateDir);
 		renameSync(path, putAside);
 		return { journal: openMarked(path, now), putAside };
 	}
@@ -29,6 +29,8 @@ function openMarked(path: string, now: object): Journal {
 	return journal;
 }
 
-function findFreeName(prefix: string): string {
+/** A name that is free. */
+export function journalPutAsideName(stateDir: string): string {
+	const prefix = join(stateDir, "journal-of-another-machine");
 	for (let number = 1; ; number += 1) if (!existsSync(`${prefix}-${number}.db`)) return `${prefix}-${number}.db`;
 }

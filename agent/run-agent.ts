@@ -3,8 +3,8 @@ import { StillpointError } from "../contracts/errors.ts";
 import { readMachineIdentity } from "../platform/linux/machine-identity.ts";
 import { composeAgent } from "./compose-agent.ts";
 import { takeInstanceLock } from "./instance-lock.ts";
-import type { ConnectLink } from "./link/link-transport.ts";
-import { connectWebSocket } from "./link/websocket-transport.ts";
+import { makeHttpsTransport } from "./link/https-transport.ts";
+import type { ControllerTransport } from "./link/link-transport.ts";
 import { type AgentFlags, type Environment, loadConfig } from "./load-config.ts";
 import { openLog } from "./log.ts";
 import { makeLogFile } from "./log-file.ts";
@@ -22,8 +22,8 @@ export type RunAgentOptions = {
 	onReady(): void;
 	/** Folders of extension packages that came with the program; installed beside `extensions.installFrom`. */
 	readonly shippedExtensions?: readonly string[];
-	/** Default: a WebSocket with mutual TLS. */
-	readonly connectLink?: ConnectLink;
+	/** Default: HTTPS, through the proxy of the configuration. */
+	readonly transport?: ControllerTransport;
 };
 
 /**
@@ -61,7 +61,7 @@ export async function runAgent(options: RunAgentOptions): Promise<void> {
 		machine,
 		thawed,
 		shippedExtensions: options.shippedExtensions ?? [],
-		connectLink: options.connectLink ?? connectWebSocket,
+		transport: options.transport ?? makeHttpsTransport(loaded.config.controller.proxy),
 		stopping,
 	});
 	for (const warning of loaded.warnings) log.warn(warning);

@@ -68,9 +68,9 @@ export const controllerMessageSchema = z.discriminatedUnion("type", [
 		type: z.literal("welcome"),
 		protocol: z.int(),
 		agentId: z.string(),
-		ticket: ticket.optional(),
+		ticket,
 		/** The controller's clock, UTC. */
-		time: z.iso.datetime().optional(),
+		time: z.iso.datetime(),
 	}),
 	z.strictObject({ type: z.literal("renewed"), certificate: z.string().max(65_536) }),
 	orderMessageSchema,

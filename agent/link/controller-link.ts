@@ -1,43 +1,48 @@
 /** The agent's link to its controller: always one connection or the next attempt at one. */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { z } from "zod";
-import {
-	type AgentMessage,
-	type ControllerMessage,
-	controllerMessageSchema,
-	linkProtocolVersion,
-	type machineSchema,
-} from "../../contracts/controller-messages.ts";
 import { asStillpointError, StillpointError } from "../../contracts/errors.ts";
 import type { HoldEvent } from "../../contracts/hold-protocol.ts";
-import { within } from "../../platform/within.ts";
-import type { Asker } from "../asker.ts";
-import type { Outbox } from "../job-records.ts";
-import type { JobRunner } from "../job-runner.ts";
-import type { Log } from "../log.ts";
-import type { Enrolment } from "./enrolment-file.ts";
-import type { ConnectLink, LinkConnection } from "./link-transport.ts";
-import { makeOutboxSender, type OutboxSender } from "./outbox-sender.ts";
+import type { AgentStatus } from "../../contracts/local-calls.ts";
+import type { MachineIdentity } from "../../platform/linux/machine-identity.ts";
+import { isOtherMachine, lastingIdentity } from "../machine-change.ts";
+import type { WriteHold } from "../write-hold.ts";
+import { makeBackOff } from "./back-off.ts";
+import { certificateEndMs, startRenewal } from "./certificate-renewal.ts";
+import { requestEnrolment } from "./enrolment.ts";
+import { controllerOf, type Enrolment } from "./enrolment-file.ts";
+import { holdSession, type LinkSession, type SessionPorts } from "./link-session.ts";
+import type { ControllerTransport } from "./link-transport.ts";
+import { explainRefusal, isLastingRefusal, needsEnrolment } from "./refusal.ts";
+import type { TicketFile } from "./ticket-file.ts";
 
-const welcomeLimitMs = 10_000;
-const firstPauseMs = 500;
-const longestPauseMs = 30_000;
+/** A connection that lasted so long was a good one. */
+const goodAfterMs = 5_000;
+const requestEveryMs = 3_600_000;
+const requestLimitMs = 30_000;
+/** Certificates are backdated by more. */
+const clockWarningMs = 300_000;
 
-export type LinkPorts = {
-	readonly log: Log;
-	readonly version: string;
-	readonly machine: z.infer<typeof machineSchema>;
-	readonly runner: JobRunner;
-	readonly outbox: Outbox;
-	readonly connect: ConnectLink;
-	/** Undefined: not enrolled, or enrolled as another machine. */
+export type LinkPorts = SessionPorts & {
+	readonly hold: WriteHold;
+	readonly stateDir: string;
+	readonly transport: ControllerTransport;
+	readonly tickets: TicketFile;
+	readMachine(): Promise<MachineIdentity>;
+	/** As it is on disk now. */
 	findEnrolment(): Enrolment | undefined;
-	/** Answers of `request`. */
-	readonly answers: { status(): Promise<unknown>; inventory(): Promise<unknown> };
+	/**
+	 * This machine is not the one that was enrolled: forgets its jobs for good, and with `mark` never uses the enrolment
+	 * again. Repeating it changes nothing.
+	 */
+	disown(reason: StillpointError, mark: boolean): Promise<void>;
 };
 
+export type LinkState = Omit<AgentStatus["link"], "unsentReports" | "heldBackReports">;
+
 export type ControllerLink = AsyncDisposable & {
-	readonly state: { enrolled: boolean; connected: boolean; controller?: string; agentId?: string };
+	readonly state: LinkState;
+	/** SHA-256 of the CA of the controller that the agent is enrolled with. */
+	readonly controller: string | undefined;
 	/** Reads the enrolment again and connects at once. */
 	reload(): void;
 	/** What every link must hear, though it did not order the job. */
@@ -47,201 +52,178 @@ export type ControllerLink = AsyncDisposable & {
 };
 
 export function startControllerLink(ports: LinkPorts, stopping: AbortSignal): ControllerLink {
-	const { log } = ports;
+	const { log, runner, tickets, transport } = ports;
 	const stopped = new AbortController();
 	const stop = AbortSignal.any([stopping, stopped.signal]);
+	const backOff = makeBackOff();
 	const state = {
 		enrolment: undefined as Enrolment | undefined,
-		connection: undefined as LinkConnection | undefined,
-		welcomed: false,
+		session: undefined as LinkSession | undefined,
+		error: undefined as StillpointError | undefined,
+		clockDifferenceMs: undefined as number | undefined,
+		requestedAtMs: undefined as number | undefined,
+		/** Aborted by `reload`. */
 		wake: new AbortController(),
 	};
 
-	function send(message: AgentMessage): boolean {
-		return state.welcomed && (state.connection?.send(JSON.stringify(message)) ?? false);
-	}
-
 	async function keepLinked(): Promise<void> {
-		let pauseMs = firstPauseMs;
 		while (!stop.aborted) {
-			state.enrolment = readEnrolment();
-			if (state.enrolment !== undefined) {
-				const welcomed = await holdOneConnection(state.enrolment).catch((error: unknown) => {
-					if (!stop.aborted) log.warn("the link is down", { error, code: asStillpointError(error).code });
-					return state.welcomed;
-				});
-				state.connection = undefined;
-				state.welcomed = false;
-				pauseMs = welcomed ? firstPauseMs : Math.min(pauseMs * 2, longestPauseMs);
-			}
-			await pause(state.enrolment === undefined ? undefined : pauseMs * (0.5 + Math.random() / 2));
+			state.wake = new AbortController();
+			state.error = await linkOnce().catch(asStillpointError);
+			state.session = undefined;
+			if (state.error !== undefined && !stop.aborted) await settle(state.error);
+			await pause(pauseMs());
 			// A new connection looks up names and reads files: not while disks are held, unless help may be needed.
-			while (!stop.aborted && ports.runner.mayBeFrozen && ports.runner.running?.phase !== "stuck") await sleep(100);
+			while (!stop.aborted && runner.mayBeFrozen && runner.running?.phase !== "stuck") await sleep(100);
 		}
 	}
 
-	function readEnrolment(): Enrolment | undefined {
+	/** The reason why there is no link (any more); undefined when there is no enrolment. */
+	async function linkOnce(): Promise<StillpointError | undefined> {
+		state.enrolment = undefined;
+		const enrolment = ports.findEnrolment();
+		if (enrolment === undefined) return undefined;
+		state.enrolment = enrolment;
+		const machine = await ports.readMachine();
+		requireSameMachine(enrolment, machine);
 		try {
-			return ports.findEnrolment();
+			return await holdConnection(enrolment, machine);
 		} catch (error) {
-			log.error("the enrolment cannot be read", { error });
-			return undefined;
+			throw explainRefusal(asStillpointError(error), enrolment, new Date());
 		}
+	}
+
+	async function holdConnection(enrolment: Enrolment, machine: MachineIdentity): Promise<StillpointError> {
+		using undo = new DisposableStack();
+		const signal = AbortSignal.any([stop, state.wake.signal]);
+		const ticket = await tickets.find(enrolment.agentId);
+		const connection = await transport.connect({ ...enrolment, url: enrolment.controllerUrl }, signal);
+		undo.defer(() => connection.close());
+		const beganMs = performance.now();
+		const ended = await holdSession(ports, {
+			connection,
+			enrolment,
+			machine,
+			ticket,
+			onWelcome(welcome, session) {
+				log.info("linked", { controller: enrolment.controllerUrl, agentId: enrolment.agentId });
+				Object.assign(state, { session, error: undefined });
+				undo.use(startRenewal(renewalPorts, session, enrolment));
+				noteClock(welcome.time);
+				void keepTicket(session, enrolment.agentId, welcome.ticket);
+			},
+		});
+		if (performance.now() - beganMs > goodAfterMs) backOff.reset();
+		return ended;
+	}
+
+	const renewalPorts = {
+		log,
+		hold: ports.hold,
+		stateDir: ports.stateDir,
+		transport,
+		mayBeFrozen: () => runner.mayBeFrozen,
+		onRenewed(enrolment: Enrolment) {
+			state.enrolment = enrolment;
+		},
+	};
+
+	/** On disk first: a ticket that was confirmed and then lost would make this agent look like a copy of itself. */
+	async function keepTicket(session: LinkSession, agentId: string, ticket: string): Promise<void> {
+		try {
+			if (await tickets.keep(agentId, ticket)) session.send({ type: "ticket-kept", ticket });
+		} catch (error) {
+			log.warn("the ticket of the link could not be kept; the former one stays good", { error });
+		}
+	}
+
+	function noteClock(controllerTime: string): void {
+		const differenceMs = Date.parse(controllerTime) - Date.now();
+		state.clockDifferenceMs = Math.abs(differenceMs) < clockWarningMs ? undefined : differenceMs;
+		if (state.clockDifferenceMs !== undefined)
+			log.warn("the clock of the controller differs", { controllerTime, here: new Date().toISOString() });
+	}
+
+	/** What follows from a link that ended or never came up. */
+	async function settle(error: StillpointError): Promise<void> {
+		const { enrolment } = state;
+		log.warn("the link is down", { code: error.code, error });
+		try {
+			if (error.code === "identity-changed") await ports.disown(error, error.details["seenHere"] !== true);
+			if (needsEnrolment(error) && enrolment !== undefined) await askForEnrolment(enrolment, error);
+		} catch (failure) {
+			log.error("what follows from a refused link could not be done; it is tried again", { error: failure });
+		}
+	}
+
+	/** Once in each life of the agent, and then now and then: the controller keeps it for a person to see. */
+	async function askForEnrolment(former: Enrolment, { message: reason }: StillpointError): Promise<void> {
+		const nowMs = performance.now();
+		if (state.requestedAtMs !== undefined && nowMs - state.requestedAtMs < requestEveryMs) return;
+		state.requestedAtMs = nowMs;
+		const signal = AbortSignal.any([stop, state.wake.signal, AbortSignal.timeout(requestLimitMs)]);
+		await requestEnrolment(transport, former, { machine: await ports.readMachine(), reason, signal });
+		log.warn("asked the controller to be enrolled anew", { controller: former.controllerUrl, reason });
+	}
+
+	function pauseMs(): number | undefined {
+		if (state.error === undefined) return undefined;
+		return isLastingRefusal(state.error) ? backOff.afterRefusal() : backOff.next();
 	}
 
 	/** Until `reload`, a stop, or `limitMs`. */
 	async function pause(limitMs: number | undefined): Promise<void> {
-		state.wake = new AbortController();
 		const signal = AbortSignal.any([state.wake.signal, stop]);
 		if (signal.aborted) return;
 		await sleep(limitMs ?? 2 ** 31 - 1, undefined, { signal, ref: false }).catch(() => {});
 	}
 
-	/** True when it was welcomed. Ends with the connection. */
-	async function holdOneConnection(enrolment: Enrolment): Promise<boolean> {
-		const welcome = Promise.withResolvers<void>();
-		using undo = new DisposableStack();
-		const inbox: string[] = [];
-		const session = { sender: undefined as OutboxSender | undefined, asker: undefined as Asker | undefined };
-		const connection = await ports.connect(
-			{ ...enrolment, url: enrolment.controllerUrl },
-			{ text: (text) => (session.sender === undefined ? void inbox.push(text) : receive(text)) },
-			stop,
-		);
-		undo.defer(() => connection.close());
-		state.connection = connection;
-		const runningJobId = ports.runner.running?.asker.kind === "link" ? ports.runner.running.order.jobId : undefined;
-		const sender = undo.use(
-			makeOutboxSender({
-				outbox: ports.outbox,
-				send: (message) => send(message as AgentMessage),
-				onSilent: () => connection.close(),
-			}),
-		);
-		const asker: Asker = {
-			kind: "link",
-			closed: connection.closed,
-			// A job that outlives its connection (after `done`) speaks over the next one.
-			send: (event) => void (event.type === "report" || send(event)),
+	function describeState(): LinkState {
+		const { enrolment, error, clockDifferenceMs } = state;
+		const connected = state.session !== undefined;
+		if (enrolment === undefined) return { enrolled: false, connected, ...(error && { error: error.toJSON() }) };
+		return {
+			enrolled: error?.code !== "identity-changed",
+			connected,
+			controller: enrolment.controllerUrl,
+			agentId: enrolment.agentId,
+			certificateExpiresAt: new Date(certificateEndMs(enrolment)).toISOString(),
+			...(error === undefined ? {} : { error: error.toJSON() }),
+			...(clockDifferenceMs === undefined ? {} : { clockDifferenceMs }),
 		};
-		Object.assign(session, { sender, asker });
-		connection.send(
-			JSON.stringify({
-				type: "hello",
-				protocol: linkProtocolVersion,
-				version: ports.version,
-				machine: ports.machine,
-				...(runningJobId === undefined ? {} : { runningJobId }),
-			} satisfies AgentMessage),
-		);
-		for (const text of inbox.splice(0)) receive(text);
-		await within(Promise.race([welcome.promise, ended(connection)]), welcomeLimitMs, "the controller's welcome");
-		log.info("linked", { controller: enrolment.controllerUrl, agentId: enrolment.agentId });
-		sender.wake();
-		const error = await ended(connection).catch((error: unknown) => error);
-		if (!stop.aborted) log.warn("the link ended", { error });
-		return true;
-
-		function receive(text: string): void {
-			try {
-				const message = parseMessage(text);
-				if (message.type === "welcome") {
-					if (message.protocol !== linkProtocolVersion)
-						throw new StillpointError("version-unsupported", `the controller speaks protocol ${message.protocol}`);
-					state.welcomed = true;
-					welcome.resolve();
-				} else if (!state.welcomed && message.type !== "error") {
-					throw new StillpointError("message-invalid", `${message.type} came before welcome`);
-				} else handle(message, asker, sender);
-			} catch (error) {
-				log.warn("the controller sent what does not fit; closing the link", { error });
-				connection.close();
-			}
-		}
-	}
-
-	function handle(message: Exclude<ControllerMessage, { type: "welcome" }>, asker: Asker, sender: OutboxSender): void {
-		switch (message.type) {
-			case "order":
-				void ports.runner.order(message.order, asker).then(send);
-				return;
-			case "ack":
-				sender.acknowledged(message.sequence);
-				return;
-			case "request":
-				void respond(message.requestId, message.method);
-				return;
-			case "renewed":
-				return;
-			case "error":
-				log.warn("the controller reports an error", { code: message.error.code, message: message.error.message });
-				return;
-			default:
-				try {
-					ports.runner.command(message, asker);
-				} catch (error) {
-					log.warn("a command of the controller was refused", { type: message.type, jobId: message.jobId, error });
-				}
-		}
-	}
-
-	async function respond(requestId: string, method: "status" | "inventory"): Promise<void> {
-		try {
-			send({ type: "response", requestId, result: await ports.answers[method]() });
-		} catch (error) {
-			send({ type: "response", requestId, error: asStillpointError(error).toJSON() });
-		}
 	}
 
 	const finished = keepLinked();
 	finished.catch((error: unknown) => log.error("the link gave up", { error }));
 	return {
 		get state() {
-			const { enrolment } = state;
-			return {
-				enrolled: enrolment !== undefined,
-				connected: state.welcomed,
-				...(enrolment === undefined ? {} : { controller: enrolment.controllerUrl, agentId: enrolment.agentId }),
-			};
+			return describeState();
+		},
+		get controller() {
+			return state.enrolment === undefined ? undefined : controllerOf(state.enrolment);
 		},
 		reload() {
-			state.connection?.close();
-			state.wake.abort();
+			backOff.reset();
+			state.wake.abort(new StillpointError("controller-unreachable", "the enrolment is read again"));
 		},
-		tell: (event) => void send(event),
+		tell: (event) => void state.session?.send(event),
 		async flush(limitMs) {
 			const endMs = performance.now() + limitMs;
-			while (state.welcomed && ports.outbox.unsent > 0 && performance.now() < endMs) await sleep(10);
+			const isDue = () => state.session !== undefined && ports.outbox.count(this.controller).due > 0;
+			while (isDue() && performance.now() < endMs) await sleep(20);
 		},
 		async [Symbol.asyncDispose]() {
-			stopped.abort();
+			stopped.abort(new StillpointError("stopping", "the service is stopping"));
 			await finished;
 		},
 	};
 }
 
-/** Rejects with the reason when the connection ends. */
-function ended(connection: LinkConnection): Promise<never> {
-	return new Promise((_, reject) => {
-		if (connection.closed.aborted) reject(connection.closed.reason);
-		connection.closed.addEventListener("abort", () => reject(connection.closed.reason), { once: true });
-	});
-}
-
-/** An order that is not understood is refused by the runner, with its job id; any other misfit ends the connection. */
-function parseMessage(text: string): ControllerMessage {
-	let value: unknown;
-	try {
-		value = JSON.parse(text);
-	} catch (cause) {
-		throw new StillpointError("message-invalid", "a frame is no JSON", { cause });
-	}
-	if (typeof value === "object" && value !== null && "type" in value && value.type === "order" && "order" in value)
-		return { type: "order", order: value.order } as ControllerMessage;
-	const message = controllerMessageSchema.safeParse(value);
-	if (!message.success) {
-		const issue = message.error.issues[0];
-		throw new StillpointError("message-invalid", `${issue?.path.join(".") || "(all)"}: ${issue?.message}`);
-	}
-	return message.data;
+/** A copy of a machine is another machine; its memory may have been copied, too, so this is asked for each connection. */
+function requireSameMachine(enrolment: Enrolment, machine: MachineIdentity): void {
+	const { agentId, identityChanged } = enrolment;
+	if (identityChanged !== undefined) throw new StillpointError("identity-changed", identityChanged.reason);
+	if (!isOtherMachine(enrolment.machine, lastingIdentity(machine))) return;
+	const what = `this machine is a copy of the one that was enrolled as ${agentId}: its ids are others`;
+	throw new StillpointError("identity-changed", what, { details: { seenHere: true } });
 }

@@ -1,8 +1,10 @@
-import { mkdir, open, rename } from "node:fs/promises";
+import { createHash, createPrivateKey, X509Certificate } from "node:crypto";
 import { join } from "node:path";
 import { z } from "zod";
+import { StillpointError } from "../../contracts/errors.ts";
 import { findSmallJsonSync } from "../../platform/read-small-json.ts";
 import { preparePrivateFolder } from "../private-folder.ts";
+import { writePrivateFile } from "./private-file.ts";
 
 const enrolmentSchema = z.strictObject({
 	version: z.literal(1),
@@ -13,8 +15,12 @@ const enrolmentSchema = z.strictObject({
 	certificate: z.string(),
 	ca: z.string(),
 	enrolledAt: z.iso.datetime(),
+	/** When the certificate was replaced by a newer one. */
+	renewedAt: z.iso.datetime().optional(),
 	/** The machine that was enrolled: a copy of it must enrol anew. */
 	machine: z.strictObject({ machineId: z.string().optional(), systemUuid: z.string().optional() }),
+	/** The controller knows that this is a copy: the certificate is never used again. */
+	identityChanged: z.strictObject({ at: z.iso.datetime(), reason: z.string().max(4096) }).optional(),
 });
 export type Enrolment = z.infer<typeof enrolmentSchema>;
 
@@ -22,9 +28,10 @@ function enrolmentPath(stateDir: string): string {
 	return join(stateDir, "enrolment", "enrolment.json");
 }
 
-/** Undefined when there is none. @throws `state-unusable` for a file that is open to others or cannot be read. */
+/** Undefined when there is none. @throws `state-unusable` for one that is open to others, cannot be read or is damaged. */
 export function findEnrolment(stateDir: string): Enrolment | undefined {
-	return findSmallJsonSync(enrolmentPath(stateDir), {
+	const path = enrolmentPath(stateDir);
+	const enrolment = findSmallJsonSync(path, {
 		code: "state-unusable",
 		limitBytes: 1024 * 1024,
 		refuseLinks: true,
@@ -32,19 +39,31 @@ export function findEnrolment(stateDir: string): Enrolment | undefined {
 		secret: true,
 		schema: enrolmentSchema,
 	});
+	if (enrolment !== undefined) checkPems(enrolment, path);
+	return enrolment;
+}
+
+function checkPems({ key, certificate, ca }: Enrolment, path: string): void {
+	try {
+		const authority = new X509Certificate(ca);
+		const own = new X509Certificate(certificate);
+		if (!own.checkPrivateKey(createPrivateKey(key))) throw new Error("key and certificate do not belong together");
+		if (!own.verify(authority.publicKey)) throw new Error("the certificate is not of this CA");
+	} catch (cause) {
+		const what = `${path} is damaged (${(cause as Error).message}); enrol again: stillpoint agent enrol`;
+		throw new StillpointError("state-unusable", what, { cause, details: { path } });
+	}
 }
 
 /** All of it in one file of mode 0600, which appears whole. */
 export async function writeEnrolment(stateDir: string, enrolment: Enrolment): Promise<void> {
 	preparePrivateFolder(stateDir);
-	const path = enrolmentPath(stateDir);
-	await mkdir(join(stateDir, "enrolment"), { recursive: true, mode: 0o700 });
-	{
-		await using file = await open(`${path}.new`, "w", 0o600);
-		await file.writeFile(`${JSON.stringify(enrolment, undefined, "\t")}\n`);
-		await file.sync();
-	}
-	await rename(`${path}.new`, path);
-	await using folder = await open(join(stateDir, "enrolment"));
-	await folder.sync();
+	await writePrivateFile(enrolmentPath(stateDir), enrolment);
+}
+
+/** Which controller an enrolment is with, whatever its address: SHA-256 of its CA's DER form, hex. */
+export function controllerOf({ ca }: Pick<Enrolment, "ca">): string {
+	return createHash("sha256")
+		.update(new Uint8Array(new X509Certificate(ca).raw))
+		.digest("hex");
 }

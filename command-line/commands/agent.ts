@@ -37,22 +37,15 @@ export function addAgentCommands(program: Command, context: CommandContext, act:
 		.description("give this machine's agent an identity at a controller, by a one-time token")
 		.requiredOption("--controller <url>", "https URL of the controller")
 		.requiredOption("--token <token>", "made by: stillpoint controller token")
+		.option("--config <file>", "configuration of the agent, for controller.proxy (default /etc/stillpoint/agent.json)")
 		.option("--state-dir <folder>", "state folder of the agent", "/var/lib/stillpoint")
 		.option("--run-dir <folder>", "run folder of the agent: one that runs connects at once", defaultRunFolder)
 		.option("--json", "print one JSON document")
-		.action((options: { controller: string; token: string; stateDir: string; runDir: string; json?: boolean }) =>
+		.action((options: EnrolFlags) =>
 			act(options, async () => {
 				requireRootOnLinux("enrolling");
-				const { enrol } = await import("../../agent/link/enrolment.ts");
-				const { readMachineIdentity } = await import("../../platform/linux/machine-identity.ts");
 				const replaced = (await findFormerEnrolment(options.stateDir))?.agentId;
-				const { agentId } = await enrol({
-					controllerUrl: options.controller,
-					token: options.token,
-					stateDir: options.stateDir,
-					machine: await readMachineIdentity(),
-					signal: AbortSignal.any([context.stopping, AbortSignal.timeout(30_000)]),
-				});
+				const { agentId } = await enrolByFlags(options, context);
 				const reloaded = await reloadLink(options.runDir, context.stopping);
 				printResult(
 					context,
@@ -65,6 +58,33 @@ export function addAgentCommands(program: Command, context: CommandContext, act:
 				return undefined;
 			}),
 		);
+}
+
+type EnrolFlags = {
+	controller: string;
+	token: string;
+	config?: string;
+	stateDir: string;
+	runDir: string;
+	json?: boolean;
+};
+
+/** Goes the way that the agent will go: through the proxy of its configuration. */
+async function enrolByFlags(options: EnrolFlags, context: CommandContext): Promise<{ agentId: string }> {
+	const { enrol } = await import("../../agent/link/enrolment.ts");
+	const { makeHttpsTransport } = await import("../../agent/link/https-transport.ts");
+	const { loadConfig } = await import("../../agent/load-config.ts");
+	const { readMachineIdentity } = await import("../../platform/linux/machine-identity.ts");
+	const flags = options.config === undefined ? {} : { config: options.config };
+	const { config } = await loadConfig({ flags, environment: context.environment });
+	return await enrol({
+		controllerUrl: options.controller,
+		token: options.token,
+		stateDir: options.stateDir,
+		machine: await readMachineIdentity(),
+		transport: makeHttpsTransport(config.controller.proxy),
+		signal: AbortSignal.any([context.stopping, AbortSignal.timeout(30_000)]),
+	});
 }
 
 /** What is about to be replaced. A file that cannot be read is replaced as well. */

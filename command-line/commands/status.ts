@@ -17,13 +17,30 @@ export function addStatusCommand(program: Command, context: CommandContext, act:
 	);
 }
 
+function renderLink(link: AgentStatus["link"]): string[] {
+	const known = `${link.controller ?? "?"} as ${link.agentId ?? "?"}`;
+	const state = link.connected
+		? `connected to ${known}`
+		: link.enrolled
+			? `NOT connected to ${known}`
+			: "not enrolled: works for local orders only";
+	const lines = [link.unsentReports > 0 ? `${state}, ${link.unsentReports} reports to send` : state];
+	if (link.error !== undefined) {
+		const { code, message, remedy } = link.error;
+		lines.push(`${code}: ${message}`);
+		if (remedy !== undefined) lines.push(remedy);
+	}
+	if (link.heldBackReports !== undefined)
+		lines.push(`${link.heldBackReports} reports are held back: another controller ordered their jobs`);
+	if (link.clockDifferenceMs !== undefined)
+		lines.push(`the controller's clock differs by ${Math.round(link.clockDifferenceMs / 1000)} s`);
+	return lines;
+}
+
 function renderStatus(status: AgentStatus): string {
-	const link = status.link.enrolled
-		? `${status.link.connected ? "connected to" : "NOT connected to"} ${status.link.controller ?? "?"} as ${status.link.agentId ?? "?"}`
-		: "not enrolled: works for local orders only";
 	const lines = [
 		`Stillpoint ${status.version} on ${status.hostname}, pid ${status.pid}, since ${status.startedAt}`,
-		`  link        ${link}${status.link.unsentReports > 0 ? `, ${status.link.unsentReports} reports to send` : ""}`,
+		...renderLink(status.link).map((line, index) => `  ${(index === 0 ? "link" : "").padEnd(12)}${line}`),
 		`  extensions  ${status.extensions.map((one) => `${one.name} ${one.version} (${one.state})`).join(", ") || "none"}`,
 		`  job         ${status.job ? `${status.job.jobId}: ${status.job.phase}` : "none"}`,
 	];
