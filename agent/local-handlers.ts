@@ -4,6 +4,7 @@ import { StillpointError } from "../contracts/errors.ts";
 import type { AgentStatus } from "../contracts/local-calls.ts";
 import type { LocalCaller, LocalHandlers } from "../platform/local-channel.ts";
 import type { Asker } from "./asker.ts";
+import type { ExtensionHost } from "./extension-host/extension-host.ts";
 import type { JobRecords } from "./job-records.ts";
 import type { JobRunner } from "./job-runner.ts";
 
@@ -13,8 +14,9 @@ export function makeLocalHandlers(given: {
 	readStatus(): AgentStatus;
 	takeInventory(): Promise<Record<string, unknown>>;
 	reloadLink(): void;
+	extensions: Pick<ExtensionHost, "list" | "apply">;
 }): LocalHandlers {
-	const { runner, records } = given;
+	const { runner, records, extensions } = given;
 	const askers = new WeakMap<LocalCaller, Asker>();
 
 	function askerOf(caller: LocalCaller): Asker {
@@ -49,6 +51,11 @@ export function makeLocalHandlers(given: {
 		"link.reload": async () => {
 			given.reloadLink();
 			return {};
+		},
+		"extensions.list": async () => ({ extensions: await extensions.list() }),
+		"extensions.apply": async () => {
+			await extensions.apply();
+			return { extensions: await extensions.list() };
 		},
 		"extension.attach": async ({ token, jobId }, caller) => {
 			runner.attach(token, jobId, caller);

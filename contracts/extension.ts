@@ -13,7 +13,18 @@ import { idSchema, orderSchema } from "./order.ts";
 import { reportSchema } from "./report.ts";
 
 const command = z.string().min(1).max(4096);
-const flag = z.union([z.boolean(), z.enum(["true", "false"]).transform((text) => text === "true")]);
+/** Others write booleans as text, too. */
+const flag = z.union([
+	z.boolean(),
+	z
+		.string()
+		.regex(/^(true|false)$/i)
+		.transform((text) => text.toLowerCase() === "true"),
+]);
+const quota = z.object({
+	cpuQuotaPercentage: z.number().nullish(),
+	memoryQuotaInMB: z.number().nullish(),
+});
 
 /** Element 0 of HandlerManifest.json. Fields that we do not know are kept out of the way, not refused: others write these files. */
 export const handlerManifestSchema = z.object({
@@ -25,13 +36,21 @@ export const handlerManifestSchema = z.object({
 		updateCommand: command,
 		enableCommand: command,
 		disableCommand: command,
-		rebootAfterInstall: flag.default(false),
+		/** Azure's documents also know the word `required`. */
+		rebootAfterInstall: z.union([flag, z.literal("required").transform(() => true)]).default(false),
 		reportHeartbeat: flag.default(false),
+		/** Any other word than the default skips the install at an update. */
+		updateMode: z.string().default("UpdateWithInstall"),
+		/** The update goes on when the old version's disable or uninstall fails. */
+		continueOnUpdateFailure: flag.default(false),
+		supportsMultipleExtensions: flag.default(false),
 		/** Ours: run once per snapshot order. */
 		snapshotCommand: command.optional(),
 	}),
+	/** Read, and told as not enforced. */
+	resourceLimits: quota.extend({ services: z.array(quota.extend({ name: z.string() })).nullish() }).nullish(),
 });
-export type HandlerManifest = z.infer<typeof handlerManifestSchema>;
+export type HandlerManifest = z.output<typeof handlerManifestSchema>;
 export const handlerManifestFileSchema = z.array(handlerManifestSchema).min(1);
 
 export const handlerEnvironmentFileSchema = z

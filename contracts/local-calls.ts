@@ -5,7 +5,7 @@
 import { z } from "zod";
 import { extensionEventSchema } from "./extension.ts";
 import { freezeResultSchema } from "./freezer-protocol.ts";
-import { holdCommandSchema, jobPhaseSchema, orderAnswerSchema } from "./hold-protocol.ts";
+import { errorShapeSchema, holdCommandSchema, jobPhaseSchema, orderAnswerSchema } from "./hold-protocol.ts";
 import { levelSchema } from "./level.ts";
 import { idSchema, orderSchema } from "./order.ts";
 import { reportSchema } from "./report.ts";
@@ -35,6 +35,13 @@ export const agentStatusSchema = z.object({
 		controller: z.string().optional(),
 		agentId: z.string().optional(),
 		unsentReports: z.int(),
+		/** Of jobs that another controller ordered: kept until the agent is enrolled there again. */
+		heldBackReports: z.int().optional(),
+		/** Why there is no connection. */
+		error: errorShapeSchema.optional(),
+		certificateExpiresAt: z.iso.datetime().optional(),
+		/** The controller's clock less ours, when they differ much. */
+		clockDifferenceMs: z.number().optional(),
 	}),
 	extensions: z.array(z.object({ name: z.string(), version: z.string(), state: z.string() })),
 	/** The job that runs, if any, and what may be frozen by it. */
@@ -43,6 +50,42 @@ export const agentStatusSchema = z.object({
 	lastJobs: z.array(jobSummarySchema),
 });
 export type AgentStatus = z.infer<typeof agentStatusSchema>;
+
+/** One handler, or one instance of a multi-config handler. */
+export const extensionInfoSchema = z.object({
+	name: z.string(),
+	instance: z.string().optional(),
+	version: z.string(),
+	/** `NotInstalled`, `Installed`, `Enabled`, `Disabled`, `FailedUpgrade`, `Waiting`, `Uninstalled`. */
+	state: z.string(),
+	sequenceNumber: z.int(),
+	/** The handler's own word for the sequence number, or the host's when it left none. */
+	status: z.enum(["transitioning", "success", "warning", "error"]).optional(),
+	code: z.int().optional(),
+	message: z.string().optional(),
+	substatus: z.array(z.object({ name: z.string(), status: z.string(), code: z.int(), message: z.string() })).optional(),
+	/** What the host has to say about it, by a code of the catalogue. */
+	error: z.object({ code: z.string(), message: z.string() }).optional(),
+	/** `silent`: transitioning, and not told again for 2 minutes. */
+	health: z.enum(["ok", "dead", "silent"]),
+	heartbeat: z
+		.object({ state: z.enum(["ready", "notready", "unknown", "unresponsive"]), message: z.string() })
+		.optional(),
+	processes: z.array(z.int()),
+	restarts: z.int(),
+	lastCommand: z
+		.object({
+			command: z.string(),
+			exitStatus: z.int().optional(),
+			timedOut: z.boolean(),
+			durationMs: z.number(),
+			at: z.iso.datetime(),
+		})
+		.optional(),
+	/** The manifest's resource limits; the host does not enforce them. */
+	limitsNotEnforced: z.array(z.string()),
+});
+export type ExtensionInfo = z.infer<typeof extensionInfoSchema>;
 
 const nothing = z.strictObject({});
 
@@ -96,6 +139,20 @@ export const localCalls = {
 		whileFrozen: false,
 		input: nothing,
 		output: nothing,
+	},
+	"extensions.list": {
+		summary: "Every extension and instance: version, state, status, processes, last command.",
+		needs: "read",
+		whileFrozen: true,
+		input: nothing,
+		output: z.object({ extensions: z.array(extensionInfoSchema) }),
+	},
+	"extensions.apply": {
+		summary: "Reads the drop-in files of extensions again and brings every extension to what they say.",
+		needs: "write",
+		whileFrozen: false,
+		input: nothing,
+		output: z.object({ extensions: z.array(extensionInfoSchema) }),
 	},
 	"extension.attach": {
 		summary:

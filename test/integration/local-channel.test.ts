@@ -54,6 +54,8 @@ function handlers(changes: Partial<LocalHandlers> = {}): LocalHandlers {
 		"job.report": none,
 		"job.list": none,
 		"link.reload": none,
+		"extensions.list": none,
+		"extensions.apply": none,
 		"extension.attach": none,
 		"extension.event": none,
 		...changes,

@@ -1,0 +1,362 @@
+/**
+ * The host of extensions: brings each handler to what its drop-in says, all beside each other, and keeps them alive.
+ * Handlers are told apart by tasks: one handler's command, however long, holds up nothing but what depends on it.
+ */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { asStillpointError, StillpointError } from "../../contracts/errors.ts";
+import type { HandlerGoalState } from "../../contracts/handler-goal-state.ts";
+import type { ExtensionInfo } from "../../contracts/local-calls.ts";
+import { bringUpVersion, readInstalledVersions } from "./bring-up-version.ts";
+import { choosePackages } from "./choose-packages.ts";
+import { checkGraph } from "./dependency-graph.ts";
+import { enableUnit } from "./enable-unit.ts";
+import { disableHandler, type HandlerVersion, type OnCommand, uninstallHandler } from "./handler.ts";
+import { writeHandlerEnvironment, writeSettings } from "./handler-files.ts";
+import type { HostPorts } from "./host-ports.ts";
+import type { InstalledExtension } from "./installed-extension.ts";
+import { noteJobStart } from "./job-note.ts";
+import { listExtension } from "./list-extension.ts";
+import { removeMountPoints } from "./private-view.ts";
+import { readGoalStates } from "./read-goal-states.ts";
+import { type PackageSource, removeDrafts } from "./stage-package.ts";
+import { failUnit, makeUnit, refreshStatus, type Unit, unitError, unitGoals, unitId } from "./unit.ts";
+import { watchEvents } from "./watch-events.ts";
+import { watchUnit } from "./watch-unit.ts";
+
+export type ExtensionHost = AsyncDisposable & {
+	/** Resolves when every extension of ours is enabled or failed; foreign handlers go on meanwhile. */
+	start(): Promise<void>;
+	/** Reads the drop-ins again; resolves when they are read and every handler is on its way. */
+	apply(): Promise<void>;
+	readonly installed: readonly InstalledExtension[];
+	list(): Promise<ExtensionInfo[]>;
+};
+
+/** One handler over all rounds. */
+type Handler = {
+	readonly name: string;
+	version: HandlerVersion | undefined;
+	units: Unit[];
+	error: StillpointError | undefined;
+	/** Commands of one handler run one after the other. */
+	turn: Promise<unknown>;
+	/** The task of the last round. */
+	task: Promise<void>;
+	events: Disposable | undefined;
+};
+
+/** What one look at packages and drop-ins gave. */
+type Round = {
+	readonly signal: AbortSignal;
+	readonly units: ReadonlyMap<string, Unit>;
+	readonly waitsFor: ReadonlyMap<string, readonly string[]>;
+	readonly graphFaults: ReadonlyMap<string, StillpointError>;
+	/** By name: resolves when a handler that shall not be enabled is down. */
+	readonly down: ReadonlyMap<string, PromiseWithResolvers<void>>;
+	readonly isFirst: boolean;
+};
+
+export function makeExtensionHost(
+	given: { sources: readonly string[]; settingsFolder: string; jobRuns(): boolean },
+	ports: HostPorts,
+): ExtensionHost {
+	const { log, folders, stopping } = ports;
+	const handlers = new Map<string, Handler>();
+	const state = { round: new AbortController(), applying: Promise.resolve() };
+
+	async function begin(isFirst: boolean): Promise<Map<string, Promise<void>>> {
+		const [packages, goals, versions] = await Promise.all([
+			choosePackages(given.sources, log),
+			readGoalStates(given.settingsFolder),
+			readInstalledVersions(folders),
+		]);
+		stopping.throwIfAborted();
+		state.round.abort();
+		state.round = new AbortController();
+		const signal = AbortSignal.any([state.round.signal, stopping]);
+		const names = new Set([...packages.keys(), ...versions.keys(), ...goals.wanted.keys(), ...goals.faults.keys()]);
+		for (const name of names) openHandler(name, versions.get(name)?.at(-1));
+		for (const [name, handler] of handlers) {
+			handler.error = goals.faults.get(name);
+			handler.units = unitGoals(name, goals.wanted.get(name)).map((goal) => carryUnit(makeUnit(goal), handler));
+		}
+		const units = [...handlers.values()].flatMap((handler) => handler.units);
+		const enabled = units.filter(({ goal }) => goal.state === "enabled");
+		const graph = checkGraph(
+			enabled.map(({ goal }) => ({ id: unitId(goal), handler: goal.handler, dependsOn: goal.dependsOn })),
+		);
+		const round: Round = {
+			signal,
+			units: new Map(units.map((unit) => [unitId(unit.goal), unit])),
+			waitsFor: graph.waitsFor,
+			graphFaults: graph.faults,
+			down: new Map([...handlers.keys()].map((name) => [name, Promise.withResolvers<void>()])),
+			isFirst,
+		};
+		const tasks = new Map<string, Promise<void>>();
+		for (const [name, handler] of handlers) {
+			const before = handler.task;
+			const goal = goals.wanted.get(name);
+			const source = packages.get(name);
+			handler.task = (async () => {
+				await before;
+				if (signal.aborted) return;
+				await runHandler(handler, goal, source, round).catch((error: unknown) => failHandler(handler, error, signal));
+				round.down.get(name)?.resolve();
+			})();
+			const isOurs = (source ?? handler.version)?.manifest.handlerManifest.snapshotCommand !== undefined;
+			const waits = handler.units.some(({ goal }) => goal.dependsOn.length > 0);
+			if (isOurs && !waits)
+				tasks.set(name, Promise.race([handler.task, Promise.all(handler.units.map(untilEnabled))]).then(noValue));
+		}
+		return tasks;
+	}
+
+	function openHandler(name: string, version: HandlerVersion | undefined): void {
+		if (handlers.has(name)) return;
+		handlers.set(name, {
+			name,
+			version,
+			units: [],
+			error: undefined,
+			turn: Promise.resolve(),
+			task: Promise.resolve(),
+			events: undefined,
+		});
+	}
+
+	async function runHandler(
+		handler: Handler,
+		goal: HandlerGoalState | undefined,
+		source: PackageSource | undefined,
+		round: Round,
+	): Promise<void> {
+		if (handler.error !== undefined) throw handler.error;
+		if ((goal?.state ?? "enabled") !== "enabled") {
+			await bringDown(handler, goal as HandlerGoalState, round);
+			return;
+		}
+		round.down.get(handler.name)?.resolve();
+		const wanted = handler.units.filter((unit) => unit.goal.state === "enabled");
+		await Promise.all(wanted.map((unit) => checkUnit(unit, handler, round)));
+		const ready = wanted.filter(({ error }) => error === undefined);
+		// What every instance waits for holds up the install, too: it may need what the other one brings.
+		for (const id of commonWaits(ready, round)) await round.units.get(id)?.ended.promise;
+		round.signal.throwIfAborted();
+		if (ready.length > 0 || wanted.length === 0) await inTurn(handler, () => bringUp(handler, goal, source, round));
+		await Promise.all(ready.map((unit) => runUnit(unit, handler, round)));
+	}
+
+	async function checkUnit(unit: Unit, handler: Handler, round: Round): Promise<void> {
+		const fault = round.graphFaults.get(unitId(unit.goal));
+		if (fault !== undefined) await failUnit(unit, handler.version, { error: fault, operation: "settings" }, ports);
+	}
+
+	async function bringUp(
+		handler: Handler,
+		goal: HandlerGoalState | undefined,
+		source: PackageSource | undefined,
+		round: Round,
+	): Promise<void> {
+		const units = handler.units.map(({ goal: { instance, sequenceNumber } }) => ({ instance, sequenceNumber }));
+		const { name } = handler;
+		const given = { name, source, retryUpdate: !round.isFirst, units, ports, onCommand: noteCommand(handler) };
+		const { version, uninstallExit, updateError } = await bringUpVersion(given);
+		handler.version = version;
+		uninstallExits.set(name, uninstallExit);
+		if (updateError !== undefined) {
+			handler.error = updateError;
+			log.error("an update of an extension failed; the version before stays", { extension: name, error: updateError });
+		}
+		if (goal?.instances !== undefined && !version.manifest.handlerManifest.supportsMultipleExtensions)
+			throw new StillpointError("settings-invalid", `${name}: instances: the handler does not support them`);
+		await ports.hold.write(async () => {
+			await writeHandlerEnvironment(version.place);
+			await mkdir(version.place.eventsFolder, { recursive: true, mode: 0o700 });
+		});
+		handler.events?.[Symbol.dispose]();
+		handler.events = watchEvents(version.place.eventsFolder, name, ports);
+		for (const unit of handler.units.filter(({ goal }) => goal.state === "disabled"))
+			await disableHandler(version, unit.goal, ports, noteCommand(handler)).catch((error: unknown) => {
+				unit.error = asStillpointError(error);
+			});
+	}
+	const uninstallExits = new Map<string, string>();
+
+	async function runUnit(unit: Unit, handler: Handler, round: Round): Promise<void> {
+		const { signal } = round;
+		const version = handler.version as HandlerVersion;
+		const cause = await firstFailure(unit, round);
+		signal.throwIfAborted();
+		if (cause !== undefined) {
+			const error = unitError(unit, "extension-skipped", `it depends on ${cause.id}: ${cause.error.message}`);
+			await failUnit(unit, version, { error, operation: "skip" }, ports);
+			return;
+		}
+		const enable = () =>
+			inTurn(handler, async () => {
+				signal.throwIfAborted();
+				await enableUnit(unit, version, ports, uninstallExits.get(handler.name));
+			});
+		try {
+			const { instance, sequenceNumber } = unit.goal;
+			await ports.hold.write(() => writeSettings(version.place, unit.goal, instance));
+			const jobStartedMs = await ports.hold.write(() =>
+				noteJobStart(version.place.private, instance, sequenceNumber, new Date()),
+			);
+			await enable();
+			// An extension of ours without a status has said all with its exit status.
+			if (!version.place.isForeign && unit.status?.writtenMs === undefined) unit.ended.resolve(undefined);
+			else await watchUnit({ unit, version, jobStartedMs, ports, enableAgain: enable }, signal);
+		} catch (error) {
+			signal.throwIfAborted();
+			await failUnit(unit, version, { error: asStillpointError(error), operation: "enable" }, ports);
+		}
+	}
+
+	async function firstFailure(unit: Unit, round: Round): Promise<{ id: string; error: StillpointError } | undefined> {
+		for (const id of round.waitsFor.get(unitId(unit.goal)) ?? []) {
+			const ended = round.units.get(id)?.ended.promise;
+			const error = await Promise.race([ended, aborted(round.signal)]);
+			if (error !== undefined) return { id, error };
+		}
+		return undefined;
+	}
+
+	/** After everything that depends on it: the reverse of the way up. */
+	async function bringDown(handler: Handler, goal: HandlerGoalState, round: Round): Promise<void> {
+		const { name, version } = handler;
+		if (goal.state === "disabled" && version === undefined) return;
+		const isOurs = version?.manifest.handlerManifest.snapshotCommand !== undefined;
+		if (isOurs && given.jobRuns()) throw new StillpointError("job-running", `${name} takes a snapshot; apply again`);
+		for (const unit of handler.units) unit.state = goal.state === "disabled" ? "Disabled" : "Uninstalled";
+		for (const [other, { units }] of handlers)
+			if (other !== name && units.some((unit) => unit.goal.dependsOn.some((one) => one.split("/")[0] === name)))
+				await Promise.race([round.down.get(other)?.promise, aborted(round.signal)]);
+		if (version === undefined) return;
+		handler.events?.[Symbol.dispose]();
+		handler.events = undefined;
+		const onCommand = noteCommand(handler);
+		await inTurn(handler, async () => {
+			for (const { goal: unit } of handler.units)
+				await disableHandler(version, unit, ports, onCommand).catch((error: unknown) => {
+					stopping.throwIfAborted();
+					if (goal.state === "disabled") throw error;
+					log.warn("the disable before an uninstall failed", { extension: name, error });
+				});
+			if (goal.state !== "uninstalled") return;
+			await uninstallHandler(version, { sequenceNumber: goal.sequenceNumber }, ports, onCommand);
+			handler.version = undefined;
+		});
+	}
+
+	/** A fault of the handler is one of each of its units. */
+	async function failHandler(handler: Handler, thrown: unknown, signal: AbortSignal): Promise<void> {
+		if (signal.aborted) return;
+		const error = asStillpointError(thrown);
+		handler.error = error;
+		const { code, message, details } = error;
+		log.error("an extension could not be installed or enabled", { extension: handler.name, code, message, ...details });
+		const operation = code === "settings-invalid" ? "settings" : "install";
+		for (const unit of handler.units)
+			await failUnit(unit, handler.version, { error, operation }, ports).catch((fault: unknown) => {
+				unit.ended.resolve(error);
+				log.warn("a status file could not be written", { extension: handler.name, error: fault });
+			});
+	}
+
+	function noteCommand(handler: Handler): OnCommand {
+		return (last, instance) => {
+			for (const unit of handler.units)
+				if (instance === undefined || unit.goal.instance === instance) unit.lastCommand = last;
+		};
+	}
+
+	async function applyOnce(isFirst: boolean): Promise<Map<string, Promise<void>>> {
+		// One at a time; a fault of one is no fault of the next.
+		const done = state.applying.then(() => begin(isFirst));
+		state.applying = done.then(noValue, noValue);
+		return await done;
+	}
+
+	return {
+		async start() {
+			await removeDrafts(folders.extensionsDir);
+			await mkdir(join(folders.extensionsDir, ".private"), { recursive: true, mode: 0o700 });
+			const tasks = await applyOnce(true).catch((error: unknown) => {
+				stopping.throwIfAborted();
+				log.error("the drop-in files of extensions cannot be used", { error });
+				return new Map<string, Promise<void>>();
+			});
+			await Promise.all(tasks.values());
+			stopping.throwIfAborted();
+		},
+		async apply() {
+			await applyOnce(false);
+		},
+		get installed() {
+			return [...handlers.values()].flatMap(toInstalled);
+		},
+		async list() {
+			if (ports.mayStartPrograms())
+				for (const { version, units } of handlers.values())
+					if (version !== undefined) await Promise.all(units.map((unit) => refreshStatus(unit, version)));
+			return [...handlers.values()].flatMap((handler) => handler.units.map((unit) => listExtension(handler, unit)));
+		},
+		async [Symbol.asyncDispose]() {
+			state.round.abort();
+			await Promise.allSettled([...handlers.values()].map(({ task }) => task));
+			for (const { events } of handlers.values()) events?.[Symbol.dispose]();
+			await removeMountPoints(folders.extensionsDir).catch((error: unknown) =>
+				log.warn("the mount points of extensions could not be removed", { error }),
+			);
+		},
+	};
+}
+
+async function inTurn<T>(handler: Handler, work: () => Promise<T>): Promise<T> {
+	const done = handler.turn.then(work);
+	handler.turn = done.then(noValue, noValue);
+	return await done;
+}
+
+/** What a unit counted stays with it over rounds. */
+function carryUnit(unit: Unit, { units }: Handler): Unit {
+	const before = units.find(({ goal }) => goal.instance === unit.goal.instance);
+	if (before !== undefined) unit.restarts = before.restarts;
+	if (before !== undefined) unit.lastCommand = before.lastCommand;
+	return unit;
+}
+
+function commonWaits(units: readonly Unit[], { waitsFor }: Round): string[] {
+	const [first, ...rest] = units.map((unit) => waitsFor.get(unitId(unit.goal)) ?? []);
+	return (first ?? []).filter((id) => rest.every((ids) => ids.includes(id)));
+}
+
+function toInstalled({ version, units, error }: Handler): InstalledExtension[] {
+	if (version === undefined) return [];
+	const { manifest, place } = version;
+	const failed = units.find((unit) => unit.state !== "Enabled" && unit.error !== undefined)?.error ?? error;
+	const isEnabled = units.some((unit) => unit.state === "Enabled");
+	const state = isEnabled
+		? "Enabled"
+		: failed === undefined
+			? (units[0]?.state ?? "Installed")
+			: `Failed: ${failed.code}`;
+	return [{ name: place.name, version: place.version, folder: place.folder, manifest, state }];
+}
+
+/** Enabled, or never to be. */
+async function untilEnabled(unit: Unit): Promise<void> {
+	await unit.ended.promise;
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+	return new Promise((_, reject) => {
+		if (signal.aborted) reject(signal.reason as Error);
+		signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
+	});
+}
+
+function noValue(): void {}
