@@ -18,14 +18,16 @@ export const linkProtocolVersion = 1;
 /** A frame that is larger ends the connection with `message-too-large`. */
 export const maxFrameBytes = 4 * 1024 * 1024;
 
-export const machineSchema = z.object({
-	hostname: z.string().max(255),
-	machineId: z.string().max(128).optional(),
-	/** SMBIOS system UUID: a hypervisor gives a clone another one. */
-	systemUuid: z.string().max(64).optional(),
-	bootId: z.string().max(64).optional(),
-	platform: z.string().max(64),
-});
+export const machineSchema = z
+	.object({
+		hostname: z.string().max(255),
+		machineId: z.string().max(128).optional(),
+		/** SMBIOS system UUID: a hypervisor gives a clone another one. */
+		systemUuid: z.string().max(64).optional(),
+		bootId: z.string().max(64).optional(),
+		platform: z.string().max(64),
+	})
+	.meta({ id: "Machine" });
 
 /**
  * Random text that changes with every connection. The controller gives the next one in `welcome`, the agent keeps it on
@@ -114,15 +116,17 @@ export const diskMappingSchema = z.strictObject({
 });
 export const diskMappingsSchema = z.strictObject({ disks: z.array(diskMappingSchema).max(256) });
 
-export const agentRecordSchema = z.object({
-	agentId: z.string(),
-	machine: machineSchema,
-	connected: z.boolean(),
-	enrolledAt: z.iso.datetime(),
-	lastSeenAt: z.iso.datetime().optional(),
-	disks: z.array(diskMappingSchema),
-	revoked: z.object({ at: z.iso.datetime(), reason: z.string() }).optional(),
-});
+export const agentRecordSchema = z
+	.object({
+		agentId: z.string(),
+		machine: machineSchema,
+		connected: z.boolean(),
+		enrolledAt: z.iso.datetime(),
+		lastSeenAt: z.iso.datetime().optional(),
+		disks: z.array(diskMappingSchema),
+		revoked: z.object({ at: z.iso.datetime(), reason: z.string() }).optional(),
+	})
+	.meta({ id: "Agent" });
 export type AgentRecord = z.infer<typeof agentRecordSchema>;
 
 /** POST /v1/agents/ID/snapshots */
@@ -148,19 +152,21 @@ export const controllerJobStates = [
 	"failed",
 ] as const;
 
-export const controllerJobSchema = z.object({
-	jobId: idSchema,
-	agentId: z.string(),
-	state: z.enum(controllerJobStates),
-	orderedAt: z.iso.datetime(),
-	endedAt: z.iso.datetime().optional(),
-	recoveryPointId: z.string().optional(),
-	level: levelSchema.nullable().optional(),
-	/** The job went on at level crash, with nothing frozen, because the copy does not fit into the hold. */
-	lowered: z.object({ from: levelSchema, code: z.literal("copy-too-slow"), message: z.string() }).optional(),
-	/** Order sent to `frozen` received, on the controller's monotonic clock. */
-	orderToFrozenMs: z.number().optional(),
-	report: reportSchema.optional(),
-	error: errorShapeSchema.optional(),
-});
+export const controllerJobSchema = z
+	.object({
+		jobId: idSchema,
+		agentId: z.string(),
+		state: z.enum(controllerJobStates),
+		orderedAt: z.iso.datetime(),
+		endedAt: z.iso.datetime().optional(),
+		recoveryPointId: z.string().optional(),
+		level: levelSchema.nullable().optional(),
+		/** The job went on at level crash, with nothing frozen, because the copy does not fit into the hold. */
+		lowered: z.object({ from: levelSchema, code: z.literal("copy-too-slow"), message: z.string() }).optional(),
+		/** Order sent to `frozen` received, on the controller's monotonic clock. */
+		orderToFrozenMs: z.number().optional(),
+		report: reportSchema.optional(),
+		error: errorShapeSchema.optional(),
+	})
+	.meta({ id: "Job" });
 export type ControllerJob = z.infer<typeof controllerJobSchema>;

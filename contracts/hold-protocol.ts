@@ -25,13 +25,15 @@ import { idSchema, orderSchema } from "./order.ts";
 import { imageIdentitySchema } from "./recovery-point.ts";
 import { reportSchema } from "./report.ts";
 
-export const errorShapeSchema = z.object({
-	code: z.enum(errorCodes),
-	message: z.string().max(4096),
-	remedy: z.string().optional(),
-	retryable: z.boolean().optional(),
-	details: z.record(z.string(), z.unknown()).optional(),
-});
+export const errorShapeSchema = z
+	.object({
+		code: z.enum(errorCodes),
+		message: z.string().max(4096),
+		remedy: z.string().optional(),
+		retryable: z.boolean().optional(),
+		details: z.record(z.string(), z.unknown()).optional(),
+	})
+	.meta({ id: "Error" });
 
 /** The drawn path of a job: what may follow what. `undoing` runs only the undo stack. */
 export const jobPhases = {

@@ -22,18 +22,20 @@ export const recoveryPointDiskSchema = z.object({
 export type RecoveryPointDisk = z.infer<typeof recoveryPointDiskSchema>;
 
 /** `manifest.json`, written last: a folder without it is no recovery point. */
-export const recoveryPointSchema = z.object({
-	schemaVersion: z.literal(1),
-	id: idSchema,
-	agentId: z.string(),
-	jobId: idSchema,
-	createdAt: z.iso.datetime(),
-	provider: z.literal("image-files"),
-	/** The agent's verdict. Never raised by the controller. */
-	level: z.enum(["crash", "file-system", "application"]),
-	disks: z.array(recoveryPointDiskSchema).min(1),
-	report: reportSchema,
-	/** What the agent told of its machine. */
-	machine: z.object({ hostname: z.string(), machineId: z.string().optional() }),
-});
+export const recoveryPointSchema = z
+	.object({
+		schemaVersion: z.literal(1),
+		id: idSchema,
+		agentId: z.string(),
+		jobId: idSchema,
+		createdAt: z.iso.datetime(),
+		provider: z.literal("image-files"),
+		/** The agent's verdict. Never raised by the controller. */
+		level: z.enum(["crash", "file-system", "application"]),
+		disks: z.array(recoveryPointDiskSchema).min(1),
+		report: reportSchema,
+		/** What the agent told of its machine. */
+		machine: z.object({ hostname: z.string(), machineId: z.string().optional() }),
+	})
+	.meta({ id: "RecoveryPoint" });
 export type RecoveryPoint = z.infer<typeof recoveryPointSchema>;

@@ -115,43 +115,45 @@ export const notCoveredSchema = z.object({
 });
 export type NotCovered = z.infer<typeof notCoveredSchema>;
 
-export const reportSchema = z.object({
-	schemaVersion: z.literal(1),
-	jobId: z.string(),
-	requested: levelSchema,
-	accepted: levelSchema,
-	/** What the snapshot is worth; null: the asker did not tell whether one was taken. */
-	achieved: levelSchema.nullable(),
-	/** What the hold alone was worth. */
-	held: levelSchema,
-	because: z.array(becauseSchema),
-	/** UTC, RFC 3339. */
-	startedAt: z.iso.datetime(),
-	/** UTC by this machine's clock, of the first freeze call and the last thaw answer: to compare with on-disk times. */
-	frozenAt: z.iso.datetime().optional(),
-	thawedAt: z.iso.datetime().optional(),
-	durationMs: ms,
-	extension: z.object({ name: z.string(), version: z.string() }),
-	window: z
-		.object({
-			/** What the asker expected its snapshot to take; to compare with `heldMs`. */
-			predictedMs: ms.optional(),
-			/** First freeze call to last freeze answer. */
-			freezeMs: ms,
-			/** Last freeze answer to first thaw call. */
-			heldMs: ms,
-			/** First thaw call to last thaw answer. */
-			thawMs: ms,
-			/** First file system frozen to last file system frozen. */
-			skewMs: ms,
-		})
-		.optional(),
-	fileSystems: z.array(fileSystemReportSchema),
-	scripts: z.array(scriptReportSchema),
-	/** VSS writers; empty on Linux. */
-	writers: z.array(z.unknown()),
-	disks: z.array(diskReportSchema),
-	notCovered: z.array(notCoveredSchema),
-	error: reportErrorSchema.optional(),
-});
+export const reportSchema = z
+	.object({
+		schemaVersion: z.literal(1),
+		jobId: z.string(),
+		requested: levelSchema,
+		accepted: levelSchema,
+		/** What the snapshot is worth; null: the asker did not tell whether one was taken. */
+		achieved: levelSchema.nullable(),
+		/** What the hold alone was worth. */
+		held: levelSchema,
+		because: z.array(becauseSchema),
+		/** UTC, RFC 3339. */
+		startedAt: z.iso.datetime(),
+		/** UTC by this machine's clock, of the first freeze call and the last thaw answer: to compare with on-disk times. */
+		frozenAt: z.iso.datetime().optional(),
+		thawedAt: z.iso.datetime().optional(),
+		durationMs: ms,
+		extension: z.object({ name: z.string(), version: z.string() }),
+		window: z
+			.object({
+				/** What the asker expected its snapshot to take; to compare with `heldMs`. */
+				predictedMs: ms.optional(),
+				/** First freeze call to last freeze answer. */
+				freezeMs: ms,
+				/** Last freeze answer to first thaw call. */
+				heldMs: ms,
+				/** First thaw call to last thaw answer. */
+				thawMs: ms,
+				/** First file system frozen to last file system frozen. */
+				skewMs: ms,
+			})
+			.optional(),
+		fileSystems: z.array(fileSystemReportSchema),
+		scripts: z.array(scriptReportSchema),
+		/** VSS writers; empty on Linux. */
+		writers: z.array(z.unknown()),
+		disks: z.array(diskReportSchema),
+		notCovered: z.array(notCoveredSchema),
+		error: reportErrorSchema.optional(),
+	})
+	.meta({ id: "Report" });
 export type Report = z.infer<typeof reportSchema>;

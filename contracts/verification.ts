@@ -29,16 +29,18 @@ export const findingSchema = z.object({
 export type Finding = z.infer<typeof findingSchema>;
 
 /** `verification.json`, beside the label. It never changes the label. */
-export const verificationSchema = z.object({
-	schemaVersion: z.literal(1),
-	recoveryPointId: z.string(),
-	verifiedAt: z.iso.datetime(),
-	durationMs: z.number(),
-	label: levelSchema,
-	/** What the images look like, by what could be looked at: crash when anything is not what a freeze leaves. */
-	looksLike: z.enum(["none", "crash", "file-system"]),
-	/** `label` claims no more than the images show, and no check that the label rests on is `fail`. */
-	agrees: z.boolean(),
-	findings: z.array(findingSchema),
-});
+export const verificationSchema = z
+	.object({
+		schemaVersion: z.literal(1),
+		recoveryPointId: z.string(),
+		verifiedAt: z.iso.datetime(),
+		durationMs: z.number(),
+		label: levelSchema,
+		/** What the images look like, by what could be looked at: crash when anything is not what a freeze leaves. */
+		looksLike: z.enum(["none", "crash", "file-system"]),
+		/** `label` claims no more than the images show, and no check that the label rests on is `fail`. */
+		agrees: z.boolean(),
+		findings: z.array(findingSchema),
+	})
+	.meta({ id: "Verification" });
 export type Verification = z.infer<typeof verificationSchema>;

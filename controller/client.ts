@@ -1,5 +1,15 @@
-import { Agent, request } from "node:https";
+import { Agent } from "node:https";
 import { z } from "zod";
+import {
+	type AuditEntry,
+	auditEntrySchema,
+	type ControllerEvent,
+	type Credential,
+	type credentialRequestSchema,
+	credentialResponseSchema,
+	credentialSchema,
+	enrolmentRequestRecordSchema,
+} from "../contracts/controller-api.ts";
 import {
 	type AgentRecord,
 	agentRecordSchema,
@@ -8,11 +18,11 @@ import {
 	type snapshotRequestBodySchema,
 	tokenResponseSchema,
 } from "../contracts/controller-messages.ts";
-import { StillpointError } from "../contracts/errors.ts";
-import { errorShapeSchema } from "../contracts/hold-protocol.ts";
 import { type AgentStatus, agentStatusSchema } from "../contracts/local-calls.ts";
 import { type RecoveryPoint, recoveryPointSchema } from "../contracts/recovery-point.ts";
 import { type Verification, verificationSchema } from "../contracts/verification.ts";
+import { type Call, callController, callLimitMs } from "./client-call.ts";
+import { followEvents } from "./client-events.ts";
 import type { DiskMapping } from "./store.ts";
 
 export type ControllerAccess = {
@@ -27,6 +37,15 @@ type WaitOptions = {
 	readonly signal?: AbortSignal;
 	/** Called with the job as it was found, and again each time it was found in another state. */
 	readonly onChange?: (job: ControllerJob) => void;
+};
+
+export type AuditQuery = {
+	readonly limit?: number;
+	readonly before?: number;
+	readonly actor?: string;
+	readonly action?: string;
+	readonly target?: string;
+	readonly outcome?: string;
 };
 
 /** All calls reject with a `StillpointError`: the controller's own, or `controller-unreachable`, `message-invalid`, `deadline-passed`. */
@@ -45,7 +64,21 @@ export type ControllerClient = Disposable & {
 	readJob(jobId: string): Promise<ControllerJob>;
 	/** Resolves when the job has ended, well or badly. The signal ends the waiting, not the job. */
 	waitForJob(jobId: string, options?: WaitOptions): Promise<ControllerJob>;
+	/** As `waitForJob`, told by the controller instead of asking it again and again. */
+	followJob(jobId: string, options?: WaitOptions): Promise<ControllerJob>;
+	/** Everything that happens, until the signal or the controller's stop. */
+	followEvents(signal?: AbortSignal): AsyncGenerator<ControllerEvent>;
 	cancelJob(jobId: string): Promise<ControllerJob>;
+	/** Its certificates are refused from now on. */
+	revokeAgent(agentId: string, reason: string): Promise<AgentRecord>;
+	removeAgent(agentId: string): Promise<void>;
+	listEnrolmentRequests(): Promise<z.output<typeof enrolmentRequestRecordSchema>[]>;
+	removeEnrolmentRequest(id: string): Promise<void>;
+	issueCredential(request: z.input<typeof credentialRequestSchema>): Promise<z.output<typeof credentialResponseSchema>>;
+	listCredentials(): Promise<Credential[]>;
+	revokeCredential(name: string): Promise<Credential>;
+	/** One page, the newest first; `next` is the `before` of the following one. */
+	listAudit(query?: AuditQuery): Promise<{ entries: AuditEntry[]; next?: number | undefined }>;
 	listRecoveryPoints(agentId?: string): Promise<RecoveryPoint[]>;
 	readRecoveryPoint(id: string): Promise<RecoveryPoint>;
 	verifyRecoveryPoint(id: string, signal?: AbortSignal): Promise<Verification>;
@@ -53,16 +86,6 @@ export type ControllerClient = Disposable & {
 	readVerification(id: string): Promise<Verification>;
 };
 
-type Call<T> = {
-	readonly method: "GET" | "POST" | "PUT";
-	readonly path: string;
-	readonly answer: z.ZodType<T>;
-	readonly body?: unknown;
-	readonly limitMs?: number;
-	readonly signal?: AbortSignal | undefined;
-};
-
-const callLimitMs = 30_000;
 const verifyLimitMs = 3_600_000;
 const waitMs = 20_000;
 
@@ -89,8 +112,61 @@ export function connectController({ url, ca, cert, key }: ControllerAccess): Con
 		}
 	}
 
+	async function followJob(jobId: string, { signal, onChange }: WaitOptions = {}): Promise<ControllerJob> {
+		const seen: { state?: string } = {};
+		const path = `/v1/jobs/${id(jobId)}/events`;
+		for await (const event of followEvents({ url, agent, path, signal })) {
+			const jobs = event.type === "job" ? [event.job] : event.type === "state" ? event.jobs : [];
+			for (const job of jobs) {
+				if (job.state !== seen.state) onChange?.(job);
+				seen.state = job.state;
+			}
+		}
+		// With its report; and a controller that stopped meanwhile may not have told of the end.
+		return await waitForJob(jobId, { ...(signal ? { signal } : {}) });
+	}
+
 	return {
 		waitForJob,
+		followJob,
+		followEvents: (signal) => followEvents({ url, agent, path: "/v1/events", signal }),
+		revokeAgent: (agentId, reason) =>
+			call({ method: "POST", path: `/v1/agents/${id(agentId)}/revoke`, answer: agentRecordSchema, body: { reason } }),
+		removeAgent: async (agentId) => {
+			await call({ method: "DELETE", path: `/v1/agents/${id(agentId)}`, answer: z.object({ removed: z.string() }) });
+		},
+		listEnrolmentRequests: async () =>
+			(
+				await call({
+					method: "GET",
+					path: "/v1/enrolment-requests",
+					answer: z.object({ requests: z.array(enrolmentRequestRecordSchema) }),
+				})
+			).requests,
+		removeEnrolmentRequest: async (requestId) => {
+			const path = `/v1/enrolment-requests/${id(requestId)}`;
+			await call({ method: "DELETE", path, answer: z.object({ removed: z.string() }) });
+		},
+		issueCredential: (body) =>
+			call({ method: "POST", path: "/v1/credentials", answer: credentialResponseSchema, body }),
+		listCredentials: async () =>
+			(
+				await call({
+					method: "GET",
+					path: "/v1/credentials",
+					answer: z.object({ credentials: z.array(credentialSchema) }),
+				})
+			).credentials,
+		revokeCredential: (name) =>
+			call({ method: "POST", path: `/v1/credentials/${id(name)}/revoke`, answer: credentialSchema, body: {} }),
+		listAudit: (query = {}) => {
+			const words = Object.entries(query).map(([key, value]) => `${key}=${id(String(value))}`);
+			return call({
+				method: "GET",
+				path: `/v1/audit${words.length === 0 ? "" : `?${words.join("&")}`}`,
+				answer: z.object({ entries: z.array(auditEntrySchema), next: z.int().positive().optional() }),
+			});
+		},
 		createToken: (validMs) =>
 			call({
 				method: "POST",
@@ -150,53 +226,4 @@ export function connectController({ url, ca, cert, key }: ControllerAccess): Con
 			call({ method: "GET", path: `/v1/recovery-points/${id(point)}/verification`, answer: verificationSchema }),
 		[Symbol.dispose]: () => agent.destroy(),
 	};
-}
-
-async function callController<T>(url: string, agent: Agent, wanted: Call<T>): Promise<T> {
-	const { status, text } = await exchange(url, agent, wanted);
-	const value = parseJson(text, `${wanted.method} ${wanted.path}`);
-	if (status >= 400) {
-		const { error } = parseAnswer(z.object({ error: errorShapeSchema }), value, wanted);
-		throw new StillpointError(error.code, error.message, { details: { ...error.details } });
-	}
-	return parseAnswer(wanted.answer, value, wanted);
-}
-
-function exchange(url: string, agent: Agent, wanted: Call<unknown>): Promise<{ status: number; text: string }> {
-	const { method, path, body, limitMs = callLimitMs, signal } = wanted;
-	const limit = AbortSignal.timeout(limitMs);
-	const stop = signal === undefined ? limit : AbortSignal.any([limit, signal]);
-	const { promise, resolve, reject } = Promise.withResolvers<{ status: number; text: string }>();
-	const fail = (error: Error) => {
-		if (signal?.aborted) reject(signal.reason);
-		else if (limit.aborted)
-			reject(new StillpointError("deadline-passed", `${method} ${path} took more than ${limitMs} ms`));
-		else reject(new StillpointError("controller-unreachable", `${url}: ${error.message}`, { cause: error }));
-	};
-	const headers = body === undefined ? {} : { "content-type": "application/json" };
-	const outgoing = request(new URL(path, url), { method, agent, headers, signal: stop }, (incoming) => {
-		const chunks: Buffer[] = [];
-		incoming.on("data", (chunk: Buffer) => chunks.push(chunk));
-		incoming.on("error", fail);
-		incoming.on("end", () => resolve({ status: incoming.statusCode ?? 0, text: Buffer.concat(chunks).toString() }));
-	});
-	outgoing.on("error", fail);
-	outgoing.end(body === undefined ? undefined : JSON.stringify(body));
-	return promise;
-}
-
-function parseJson(text: string, what: string): unknown {
-	try {
-		return JSON.parse(text);
-	} catch (error) {
-		throw new StillpointError("message-invalid", `the answer to ${what} is not JSON`, { cause: error });
-	}
-}
-
-function parseAnswer<T>(schema: z.ZodType<T>, value: unknown, { method, path }: Call<unknown>): T {
-	const parsed = schema.safeParse(value);
-	if (parsed.success) return parsed.data;
-	throw new StillpointError("message-invalid", `the answer to ${method} ${path} does not match its schema`, {
-		cause: parsed.error,
-	});
 }

@@ -92,8 +92,7 @@ function beginStream(options: StreamOptions, events: ControllerEvents, log: Log,
 	const now = { cursor: events.head, isLive: false, isFull: false, isGone: false, silentBeats: 0 };
 
 	function write(event: ControllerEvent, sequence: number): void {
-		const { type, ...data } = event;
-		const text = `id: ${events.formatId(sequence)}\nevent: ${type}\ndata: ${JSON.stringify(data)}\n\n`;
+		const text = `id: ${events.formatId(sequence)}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
 		now.cursor = sequence;
 		if (!response.write(text)) now.isFull = true;
 	}

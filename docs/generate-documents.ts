@@ -3,6 +3,8 @@ import { configSchema } from "../agent/config-schema.ts";
 import { errorCatalogue, exitStatuses } from "../contracts/errors.ts";
 import { localCalls } from "../contracts/local-calls.ts";
 import { becauseTexts } from "../contracts/report.ts";
+import { makeOpenApiDocument } from "../controller/api/openapi-document.ts";
+import { routeTable } from "../controller/api/route-table.ts";
 
 export type GeneratedDocument = { path: string; text: string };
 
@@ -15,6 +17,8 @@ export function generateDocuments(): GeneratedDocument[] {
 		{ path: "docs/configuration.md", text: configurationPage() },
 		{ path: "docs/because.md", text: becausePage() },
 		{ path: "docs/local-calls.md", text: localCallsPage() },
+		{ path: "docs/api-routes.md", text: apiRoutesPage() },
+		{ path: "docs/openapi.json", text: formatJson(makeOpenApiDocument(routeTable)) },
 		{ path: "docs/agent-config.schema.json", text: `${JSON.stringify(configJsonSchema(), undefined, "\t")}\n` },
 	];
 }
@@ -77,6 +81,36 @@ function localCallsPage(): string {
 			]),
 		),
 	);
+}
+
+function apiRoutesPage(): string {
+	return page(
+		"Routes of the controller's API",
+		"[docs/api.md](api.md) tells how to use them, [docs/openapi.json](openapi.json) what they take and answer.",
+		tableOf(
+			["method", "path", "least role", "in the audit log", "what it does"],
+			routeTable.map(({ method, path, access, audit, summary }) => [
+				method,
+				`\`${path}\``,
+				access === "anybody" ? "none" : access === "holder" ? "any certificate" : access,
+				audit === undefined ? "" : `\`${audit.action}\``,
+				summary,
+			]),
+		),
+	);
+}
+
+/** Short lists on one line, as Biome wants them. */
+function formatJson(value: unknown): string {
+	const text = JSON.stringify(value, undefined, "\t");
+	const short = text.replaceAll(
+		/^(.*)\[\n([^[\]{}]*?)\n\t*\](,?)$/gm,
+		(whole, before: string, items: string, comma) => {
+			const line = `${before}[${items.trim().replaceAll(/\n\t*/g, " ")}]${comma}`;
+			return line.replaceAll("\t", "  ").length > 120 ? whole : line;
+		},
+	);
+	return `${short}\n`;
 }
 
 type JsonSchema = {

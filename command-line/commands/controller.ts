@@ -2,7 +2,11 @@ import type { Command } from "commander";
 import type { CommandContext } from "../command-context.ts";
 import type { Act } from "../run-command-line.ts";
 import { addAgentsCommands } from "./controller/agents.ts";
+import { addAuditCommand } from "./controller/audit.ts";
 import { addCancelCommand } from "./controller/cancel.ts";
+import { addCredentialsCommands } from "./controller/credentials.ts";
+import { addEnrolmentRequestsCommands } from "./controller/enrolment-requests.ts";
+import { addEventsCommand } from "./controller/events.ts";
 import { addJobsCommand } from "./controller/jobs.ts";
 import { addRecoveryPointsCommand } from "./controller/recovery-points.ts";
 import { addRunCommand } from "./controller/run.ts";
@@ -20,4 +24,8 @@ export function addControllerCommands(program: Command, context: CommandContext,
 	addJobsCommand(controller, context, act);
 	addRecoveryPointsCommand(controller, context, act);
 	addVerifyCommand(controller, context, act);
+	addEventsCommand(controller, context, act);
+	addEnrolmentRequestsCommands(controller, context, act);
+	addCredentialsCommands(controller, context, act);
+	addAuditCommand(controller, context, act);
 }

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { auditEntrySchema } from "../../contracts/controller-api.ts";
 import { defineRoute } from "./route.ts";
-import { nothing } from "./route-parts.ts";
+import { nothing, wholeNumber } from "./route-parts.ts";
 
 const word = z.string().min(1).max(128).optional();
 
@@ -16,8 +16,8 @@ export const auditRoutes = [
 		description: "For the next page ask again with `before` set to `next`; without `next` there is none.",
 		params: nothing,
 		query: z.strictObject({
-			limit: z.coerce.number().int().min(1).max(1_000).default(100),
-			before: z.coerce.number().int().min(1).max(Number.MAX_SAFE_INTEGER).optional(),
+			limit: wholeNumber(1, 1_000).default(100),
+			before: wholeNumber(1, Number.MAX_SAFE_INTEGER).optional(),
 			actor: word,
 			action: word,
 			target: word,

@@ -19,7 +19,7 @@ const at = {
 	isStream: true,
 } as const;
 const common =
-	"Server-sent events: `event` is the type, `data` the rest as JSON. Begins with `state`. With `Last-Event-ID` it goes " +
+	"Server-sent events: `event` is the type, `data` the event as JSON. Begins with `state`. With `Last-Event-ID` it goes " +
 	"on after that event instead; where that is not possible any more, `reset` and `state` come first. A comment is sent " +
 	"as heartbeat. Who reads too slowly is cut off.";
 

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { controllerJobSchema, snapshotRequestBodySchema } from "../../contracts/controller-messages.ts";
 import { defineRoute } from "./route.ts";
-import { agentParams, jobParams, jsonBody, noBody, nothing } from "./route-parts.ts";
+import { agentParams, jobParams, jsonBody, noBody, nothing, wholeNumber } from "./route-parts.ts";
 
 const maxWaitMs = 60_000;
 
@@ -66,7 +66,7 @@ export const jobRoutes = [
 		params: jobParams,
 		unknown: "job-unknown",
 		query: z.strictObject({
-			waitMs: z.coerce.number().int().min(0).max(maxWaitMs).default(0),
+			waitMs: wholeNumber(0, maxWaitMs).default(0),
 			state: z.string().max(32).optional(),
 		}),
 		status: 200,

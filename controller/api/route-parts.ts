@@ -22,3 +22,13 @@ export function openJsonBody<S extends z.ZodType>(schema: S) {
 export const agentParams = z.strictObject({ agentId: idSchema });
 export const jobParams = z.strictObject({ jobId: idSchema });
 export const recoveryPointParams = z.strictObject({ recoveryPointId: idSchema });
+
+/** Of a query: text of digits. */
+export function wholeNumber(least: number, most: number) {
+	const text = z.string().regex(/^\d{1,16}$/, `a whole number from ${least} to ${most}`);
+	// Told to the document as what it is, not as the text that it comes in.
+	return text
+		.transform(Number)
+		.pipe(z.int().min(least).max(most))
+		.meta({ type: "integer", minimum: least, maximum: most });
+}

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import type { AgentRecord } from "../../../contracts/controller-messages.ts";
 import { StillpointError } from "../../../contracts/errors.ts";
 import type { CommandContext } from "../../command-context.ts";
-import { addControllerOptions, type ControllerOptions, connectAsOperator } from "../../controller-access.ts";
+import { addControllerOptions, type ControllerOptions, connectToController } from "../../controller-access.ts";
 import { printResult, table } from "../../output.ts";
 import type { Act } from "../../run-command-line.ts";
 
@@ -12,7 +12,7 @@ export function addAgentsCommands(controller: Command, context: CommandContext, 
 	addControllerOptions(agents.command("list", { isDefault: true }).description("list the enrolled agents")).action(
 		(options: ControllerOptions) =>
 			act(options, async () => {
-				using api = await connectAsOperator(options.stateDir);
+				using api = await connectToController(options);
 				const list = await api.listAgents();
 				printResult(context, options.json === true, { agents: list }, () => renderAgents(list));
 				return undefined;
@@ -28,9 +28,30 @@ export function addAgentsCommands(controller: Command, context: CommandContext, 
 		.action((agentId: string, disks: string[], options: ControllerOptions) =>
 			act(options, async () => {
 				const mapping = disks.map(parseMapping);
-				using api = await connectAsOperator(options.stateDir);
+				using api = await connectToController(options);
 				const record = await api.mapDisks(agentId, mapping);
 				printResult(context, options.json === true, record, () => renderAgents([record]));
+				return undefined;
+			}),
+		);
+	addControllerOptions(agents.command("revoke").description("refuse the agent's certificates from now on"))
+		.argument("<agent>", "agent id")
+		.option("--reason <text>", "kept with it", "")
+		.action((agentId: string, options: ControllerOptions & { reason: string }) =>
+			act(options, async () => {
+				using api = await connectToController(options);
+				const record = await api.revokeAgent(agentId, options.reason);
+				printResult(context, options.json === true, record, () => renderAgents([record]));
+				return undefined;
+			}),
+		);
+	addControllerOptions(agents.command("remove").description("forget an agent; its jobs and recovery points stay"))
+		.argument("<agent>", "agent id")
+		.action((agentId: string, options: ControllerOptions) =>
+			act(options, async () => {
+				using api = await connectToController(options);
+				await api.removeAgent(agentId);
+				printResult(context, options.json === true, { removed: agentId }, () => `removed ${agentId}`);
 				return undefined;
 			}),
 		);
@@ -39,7 +60,7 @@ export function addAgentsCommands(controller: Command, context: CommandContext, 
 			.argument("<agent>", "agent id")
 			.action((agentId: string, options: ControllerOptions) =>
 				act(options, async () => {
-					using api = await connectAsOperator(options.stateDir);
+					using api = await connectToController(options);
 					const answer = what === "status" ? await api.readAgentStatus(agentId) : await api.readAgentInventory(agentId);
 					printResult(context, options.json === true, answer as object, () => JSON.stringify(answer, undefined, 2));
 					return undefined;
@@ -59,7 +80,7 @@ function renderAgents(list: readonly AgentRecord[]): string {
 	const rows = list.map((one) => [
 		one.agentId,
 		one.machine.hostname,
-		one.connected ? "connected" : "offline",
+		one.revoked ? "revoked" : one.connected ? "connected" : "offline",
 		one.disks.map((disk) => `${disk.name}=${disk.image}`).join(" ") || "no disks mapped",
 	]);
 	return table([["agent", "host", "link", "disks"], ...rows]);

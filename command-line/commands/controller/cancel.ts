@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import type { CommandContext } from "../../command-context.ts";
-import { addControllerOptions, type ControllerOptions, connectAsOperator } from "../../controller-access.ts";
+import { addControllerOptions, type ControllerOptions, connectToController } from "../../controller-access.ts";
 import { printResult } from "../../output.ts";
 import type { Act } from "../../run-command-line.ts";
 
@@ -9,7 +9,7 @@ export function addCancelCommand(controller: Command, context: CommandContext, a
 		.argument("<job>", "job id")
 		.action((jobId: string, options: ControllerOptions) =>
 			act(options, async () => {
-				using api = await connectAsOperator(options.stateDir);
+				using api = await connectToController(options);
 				await api.cancelJob(jobId);
 				printResult(context, options.json === true, { jobId }, () => `cancelling ${jobId}`);
 				return undefined;

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import type { CommandContext } from "../../command-context.ts";
-import { addControllerOptions, type ControllerOptions, connectAsOperator } from "../../controller-access.ts";
+import { addControllerOptions, type ControllerOptions, connectToController } from "../../controller-access.ts";
 import { printResult, table } from "../../output.ts";
 import { renderJob } from "../../render-job.ts";
 import type { Act } from "../../run-command-line.ts";
@@ -10,7 +10,7 @@ export function addJobsCommand(controller: Command, context: CommandContext, act
 		.argument("[job]", "job id")
 		.action((jobId: string | undefined, options: ControllerOptions) =>
 			act(options, async () => {
-				using api = await connectAsOperator(options.stateDir);
+				using api = await connectToController(options);
 				if (jobId !== undefined) {
 					printResult(context, options.json === true, await api.readJob(jobId), renderJob);
 					return undefined;

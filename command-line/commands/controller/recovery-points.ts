@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import type { CommandContext } from "../../command-context.ts";
-import { addControllerOptions, type ControllerOptions, connectAsOperator } from "../../controller-access.ts";
+import { addControllerOptions, type ControllerOptions, connectToController } from "../../controller-access.ts";
 import { humanBytes, printResult, table } from "../../output.ts";
 import type { Act } from "../../run-command-line.ts";
 
@@ -9,7 +9,7 @@ export function addRecoveryPointsCommand(controller: Command, context: CommandCo
 		.option("--agent <id>", "of this agent only")
 		.action((options: ControllerOptions & { agent?: string }) =>
 			act(options, async () => {
-				using api = await connectAsOperator(options.stateDir);
+				using api = await connectToController(options);
 				const recoveryPoints = await api.listRecoveryPoints(options.agent);
 				printResult(context, options.json === true, { recoveryPoints }, () =>
 					table([

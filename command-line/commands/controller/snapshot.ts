@@ -5,7 +5,7 @@ import { atLeast, levels } from "../../../contracts/level.ts";
 import type { Order } from "../../../contracts/order.ts";
 import type { ControllerClient } from "../../../controller/client.ts";
 import type { CommandContext } from "../../command-context.ts";
-import { addControllerOptions, type ControllerOptions, connectAsOperator } from "../../controller-access.ts";
+import { addControllerOptions, type ControllerOptions, connectToController } from "../../controller-access.ts";
 import { printResult, tellError } from "../../output.ts";
 import { parseCount } from "../../parse-count.ts";
 import { renderJob } from "../../render-job.ts";
@@ -20,6 +20,7 @@ type Options = ControllerOptions & {
 	disk: string[];
 	limitMs: number;
 	jobId?: string;
+	follow?: boolean;
 };
 
 export function addSnapshotCommand(controller: Command, context: CommandContext, act: Act): void {
@@ -32,9 +33,14 @@ export function addSnapshotCommand(controller: Command, context: CommandContext,
 		.option("--disk <name>", "only these disks (may be repeated); default: every mapped disk", many, [])
 		.option("--limit-ms <ms>", "hold limit", parseCount(100, 900_000), 10_000)
 		.option("--job-id <id>", "id of the job; the same id is never run twice")
+		.option(
+			"--follow",
+			"tell of every change as it happens (default on a terminal); --no-follow asks from time to time",
+		)
+		.addOption(new Option("--no-follow").hideHelp())
 		.action((agentId: string, options: Options) =>
 			act(options, async () => {
-				using api = await connectAsOperator(options.stateDir);
+				using api = await connectToController(options);
 				const { jobId } = await api.orderSnapshot(agentId, {
 					level: options.level,
 					acceptLevel: atLeast(options.accept, options.level) ? options.level : options.accept,
@@ -70,7 +76,8 @@ async function waitOrCancel(
 	if (context.stopping.aborted) cancel();
 	context.stopping.addEventListener("abort", cancel, { once: true });
 	timers.defer(() => context.stopping.removeEventListener("abort", cancel));
-	return await api.waitForJob(jobId, {
+	const wait = (options.follow ?? context.isTerminal) ? api.followJob : api.waitForJob;
+	return await wait(jobId, {
 		signal: overdue.signal,
 		onChange: (job) => {
 			if (!options.json) context.stderr(`${job.state}\n`);

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { errorCatalogue } from "../../../contracts/errors.ts";
 import type { CommandContext } from "../../command-context.ts";
-import { addControllerOptions, type ControllerOptions, connectAsOperator } from "../../controller-access.ts";
+import { addControllerOptions, type ControllerOptions, connectToController } from "../../controller-access.ts";
 import { printResult } from "../../output.ts";
 import { renderVerification } from "../../render-verification.ts";
 import type { Act } from "../../run-command-line.ts";
@@ -13,7 +13,7 @@ export function addVerifyCommand(controller: Command, context: CommandContext, a
 		.argument("<recovery-point>", "id")
 		.action((id: string, options: ControllerOptions) =>
 			act(options, async () => {
-				using api = await connectAsOperator(options.stateDir);
+				using api = await connectToController(options);
 				const verification = await api.verifyRecoveryPoint(id, context.stopping);
 				printResult(context, options.json === true, verification, renderVerification);
 				return verification.agrees ? 0 : errorCatalogue["verify-failed"].exit;
