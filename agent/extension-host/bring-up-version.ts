@@ -34,6 +34,14 @@ export async function readInstalledVersions(host: HostFolders): Promise<Map<stri
 	return Map.groupBy(versions, ({ place }) => place.name);
 }
 
+const livingStates = ["Installed", "Enabled", "Disabled"];
+
+/** The one that the machine has: not one that an update is on its way to, or did not reach. */
+export async function findCurrentVersion(all: readonly HandlerVersion[]): Promise<HandlerVersion | undefined> {
+	const states = await Promise.all(all.map(({ place }) => readHandlerState(place)));
+	return all.findLast((_, index) => livingStates.includes(states[index] ?? "")) ?? all.at(-1);
+}
+
 /**
  * Installs, updates or leaves alone. An update that failed before is tried again only when `retryUpdate` or when the
  * package has changed.
@@ -53,7 +61,7 @@ export async function bringUpVersion(given: {
 	const sequenceNumber = units[0]?.sequenceNumber ?? 0;
 	const states = new Map<HandlerVersion, string>();
 	for (const one of all) states.set(one, await readHandlerState(one.place));
-	const isAlive = (one: HandlerVersion) => ["Installed", "Enabled", "Disabled"].includes(states.get(one) ?? "");
+	const isAlive = (one: HandlerVersion) => livingStates.includes(states.get(one) ?? "");
 	const note = all[0] === undefined ? undefined : await findUpdate(all[0].place.private);
 	const resumed = note === undefined ? undefined : all.find(({ place }) => place.version === note.to);
 	const old =

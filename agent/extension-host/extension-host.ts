@@ -2,17 +2,19 @@
  * The host of extensions: brings each handler to what its drop-in says, all beside each other, and keeps them alive.
  * Handlers are told apart by tasks: one handler's command, however long, holds up nothing but what depends on it.
  */
-import { mkdir } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { asStillpointError, StillpointError } from "../../contracts/errors.ts";
 import type { HandlerGoalState } from "../../contracts/handler-goal-state.ts";
 import type { ExtensionInfo } from "../../contracts/local-calls.ts";
-import { bringUpVersion, readInstalledVersions } from "./bring-up-version.ts";
+import { bringUpVersion, findCurrentVersion, readInstalledVersions } from "./bring-up-version.ts";
 import { choosePackages } from "./choose-packages.ts";
 import { checkGraph } from "./dependency-graph.ts";
 import { enableUnit } from "./enable-unit.ts";
-import { disableHandler, type HandlerVersion, type OnCommand, uninstallHandler } from "./handler.ts";
-import { writeHandlerEnvironment, writeSettings } from "./handler-files.ts";
+import { disableHandler, type HandlerVersion, type OnCommand, removeVersion, uninstallHandler } from "./handler.ts";
+import { findOtherInstances, writeHandlerEnvironment, writeSettings } from "./handler-files.ts";
+import { privateFoldersOf } from "./handler-place.ts";
 import type { HostPorts } from "./host-ports.ts";
 import type { InstalledExtension } from "./installed-extension.ts";
 import { noteJobStart } from "./job-note.ts";
@@ -23,6 +25,8 @@ import { type PackageSource, removeDrafts } from "./stage-package.ts";
 import { failUnit, makeUnit, refreshStatus, type Unit, unitError, unitGoals, unitId } from "./unit.ts";
 import { watchEvents } from "./watch-events.ts";
 import { watchUnit } from "./watch-unit.ts";
+
+const jobPollMs = 200;
 
 export type ExtensionHost = AsyncDisposable & {
 	/** Resolves when every extension of ours is enabled or failed; foreign handlers go on meanwhile. */
@@ -76,7 +80,7 @@ export function makeExtensionHost(
 		state.round = new AbortController();
 		const signal = AbortSignal.any([state.round.signal, stopping]);
 		const names = new Set([...packages.keys(), ...versions.keys(), ...goals.wanted.keys(), ...goals.faults.keys()]);
-		for (const name of names) openHandler(name, versions.get(name)?.at(-1));
+		for (const name of names) openHandler(name, await findCurrentVersion(versions.get(name) ?? []));
 		for (const [name, handler] of handlers) {
 			handler.error = goals.faults.get(name);
 			handler.units = unitGoals(name, goals.wanted.get(name)).map((goal) => carryUnit(makeUnit(goal), handler));
@@ -142,7 +146,10 @@ export function makeExtensionHost(
 		await Promise.all(wanted.map((unit) => checkUnit(unit, handler, round)));
 		const ready = wanted.filter(({ error }) => error === undefined);
 		// What every instance waits for holds up the install, too: it may need what the other one brings.
-		for (const id of commonWaits(ready, round)) await round.units.get(id)?.ended.promise;
+		for (const id of commonWaits(ready, round))
+			await Promise.race([round.units.get(id)?.ended.promise, aborted(round.signal)]);
+		const isOurs = (source ?? handler.version)?.manifest.handlerManifest.snapshotCommand !== undefined;
+		if (isOurs) await untilNoJob(round.signal);
 		round.signal.throwIfAborted();
 		if (ready.length > 0 || wanted.length === 0) await inTurn(handler, () => bringUp(handler, goal, source, round));
 		await Promise.all(ready.map((unit) => runUnit(unit, handler, round)));
@@ -178,9 +185,23 @@ export function makeExtensionHost(
 		handler.events?.[Symbol.dispose]();
 		handler.events = watchEvents(version.place.eventsFolder, name, ports);
 		for (const unit of handler.units.filter(({ goal }) => goal.state === "disabled"))
-			await disableHandler(version, unit.goal, ports, noteCommand(handler)).catch((error: unknown) => {
-				unit.error = asStillpointError(error);
-			});
+			await disableHandler(version, unit.goal, ports, noteCommand(handler)).then(
+				() => {
+					unit.state = "Disabled";
+				},
+				(error: unknown) => {
+					stopping.throwIfAborted();
+					unit.error = asStillpointError(error);
+				},
+			);
+		const wanted = handler.units.map(({ goal: { instance } }) => instance);
+		for (const stray of await findOtherInstances(version.place, wanted))
+			await disableHandler(version, stray, ports, noteCommand(handler));
+	}
+
+	/** What lies in the package's folder is that of the running job. */
+	async function untilNoJob(signal: AbortSignal): Promise<void> {
+		while (given.jobRuns()) await sleep(jobPollMs, undefined, { signal });
 	}
 	const uninstallExits = new Map<string, string>();
 
@@ -234,7 +255,11 @@ export function makeExtensionHost(
 		for (const [other, { units }] of handlers)
 			if (other !== name && units.some((unit) => unit.goal.dependsOn.some((one) => one.split("/")[0] === name)))
 				await Promise.race([round.down.get(other)?.promise, aborted(round.signal)]);
-		if (version === undefined) return;
+		if (version === undefined) {
+			// An agent that was killed at the end of an uninstall may have left them.
+			await ports.hold.write(() => rm(privateFoldersOf(folders, name).folder, { recursive: true, force: true }));
+			return;
+		}
 		handler.events?.[Symbol.dispose]();
 		handler.events = undefined;
 		const onCommand = noteCommand(handler);
@@ -247,6 +272,7 @@ export function makeExtensionHost(
 				});
 			if (goal.state !== "uninstalled") return;
 			await uninstallHandler(version, { sequenceNumber: goal.sequenceNumber }, ports, onCommand);
+			for (const left of (await readInstalledVersions(folders)).get(name) ?? []) await removeVersion(left, ports);
 			handler.version = undefined;
 		});
 	}
@@ -324,8 +350,10 @@ async function inTurn<T>(handler: Handler, work: () => Promise<T>): Promise<T> {
 /** What a unit counted stays with it over rounds. */
 function carryUnit(unit: Unit, { units }: Handler): Unit {
 	const before = units.find(({ goal }) => goal.instance === unit.goal.instance);
-	if (before !== undefined) unit.restarts = before.restarts;
-	if (before !== undefined) unit.lastCommand = before.lastCommand;
+	if (before === undefined) return unit;
+	const { restarts, lastCommand, processes } = before;
+	Object.assign(unit, { restarts, lastCommand, processes });
+	if (before.state === "Enabled" && unit.goal.state === "enabled") unit.state = "Enabled";
 	return unit;
 }
 

@@ -1,5 +1,5 @@
 /** What the host writes for a handler. Every file appears whole. */
-import { cp, mkdir, readdir, utimes } from "node:fs/promises";
+import { cp, mkdir, readdir, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import type { handlerEnvironmentFileSchema } from "../../contracts/extension.ts";
@@ -117,7 +117,6 @@ async function blankOthers(configFolder: string, current: string, instance: stri
 		const settings = parsed?.runtimeSettings.map(({ handlerSettings }) => handlerSettings);
 		if (parsed === undefined || !settings?.some((one) => one?.protectedSettings)) continue;
 		for (const one of settings) if (one?.protectedSettings) one.protectedSettings = "";
-		const { stat } = await import("node:fs/promises");
 		const { atime, mtime } = await stat(path);
 		await replaceFile(path, `${JSON.stringify(parsed)}\n`);
 		await utimes(path, atime, mtime);
@@ -130,6 +129,23 @@ function parseKept(text: string): z.infer<typeof keptSettingsSchema> | undefined
 	} catch {
 		return undefined;
 	}
+}
+
+/** Instances that are enabled on this machine, but not among those that are wanted; each with its last number. */
+export async function findOtherInstances(
+	place: Pick<HandlerPlace, "configFolder">,
+	wanted: readonly (string | undefined)[],
+): Promise<{ instance: string; sequenceNumber: number }[]> {
+	const entries = await readdir(place.configFolder).catch(() => []);
+	const names = entries.flatMap((entry) => /^([A-Za-z0-9_-]+)\.HandlerState$/.exec(entry)?.[1] ?? []);
+	const found: { instance: string; sequenceNumber: number }[] = [];
+	for (const instance of names.filter((name) => !wanted.includes(name))) {
+		if ((await readHandlerState(place, instance)) !== "Enabled") continue;
+		const settings = new RegExp(`^${instance}\\.(\\d+)\\.settings$`);
+		const numbers = entries.map((entry) => Number(settings.exec(entry)?.[1] ?? 0));
+		found.push({ instance, sequenceNumber: Math.max(0, ...numbers) });
+	}
+	return found;
 }
 
 /** What a new version takes over from the old one, so that it does no work again: mrseq and the status files. */

@@ -3,7 +3,7 @@
  * that it left is started again when it dies. Ends when there is nothing to watch.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { asStillpointError } from "../../contracts/errors.ts";
+import { asStillpointError, type StillpointError } from "../../contracts/errors.ts";
 import { isSameProcessAlive } from "../../platform/linux/process-identity.ts";
 import { type HandlerVersion, processesOf } from "./handler.ts";
 import { endHandlerProcesses } from "./handler-processes.ts";
@@ -11,6 +11,7 @@ import { isTerminal } from "./handler-status-file.ts";
 import { readHeartbeat } from "./heartbeat.ts";
 import type { HostPorts } from "./host-ports.ts";
 import { untilProgramsMayStart } from "./host-ports.ts";
+import { dropJobNote } from "./job-note.ts";
 import { makeRestartDelay } from "./restart-delay.ts";
 import { failUnit, refreshProcesses, refreshStatus, type Unit, unitError, unitId } from "./unit.ts";
 
@@ -27,7 +28,7 @@ export type UnitWatch = {
 /** @throws the reason of the signal */
 export async function watchUnit(watch: UnitWatch, signal: AbortSignal): Promise<void> {
 	const { unit, ports } = watch;
-	if (!(await followJob(watch, signal))) return;
+	if (!(await followJob(watch, watch.jobStartedMs, signal))) return;
 	const enabledMs = Date.now();
 	await settle(watch, signal);
 	let expectsDaemon = refreshProcesses(unit, watch.version).length > 0;
@@ -44,7 +45,7 @@ export async function watchUnit(watch: UnitWatch, signal: AbortSignal): Promise<
 }
 
 /** @returns whether the unit ended its job with success */
-async function followJob(watch: UnitWatch, signal: AbortSignal): Promise<boolean> {
+async function followJob(watch: UnitWatch, jobStartedMs: number, signal: AbortSignal): Promise<boolean> {
 	const { unit, version, ports } = watch;
 	const { limits } = ports;
 	const enabledMs = performance.now();
@@ -53,18 +54,22 @@ async function followJob(watch: UnitWatch, signal: AbortSignal): Promise<boolean
 		const status = await refreshStatus(unit, version);
 		if (isTerminal(status)) {
 			unit.health = "ok";
-			const told = `status ${status.status}, code ${status.code}: ${status.message}`;
-			if (status.status === "error") unit.error = unitError(unit, "extension-failed", told);
-			unit.ended.resolve(status.status === "error" ? unit.error : undefined);
-			return status.status !== "error";
+			await ports.hold.write(() => dropJobNote(version.place.private, unit.goal.instance));
+			if (status.status !== "error") {
+				unit.ended.resolve(undefined);
+				return true;
+			}
+			const error = unitError(unit, "extension-failed", `status error, code ${status.code}: ${status.message}`);
+			await failUnit(unit, version, { error, operation: "job" }, ports);
+			return false;
 		}
 		const nowMs = performance.now();
 		const refreshedMs = status.writtenMs === undefined ? nowMs - enabledMs : Date.now() - status.writtenMs;
 		nameSilence(watch, Math.min(refreshedMs, nowMs - enabledMs) > limits.silentMs);
-		if (Date.now() - watch.jobStartedMs > unit.goal.jobLimitMs) {
+		if (Date.now() - jobStartedMs > unit.goal.jobLimitMs) {
 			await endHandlerProcesses(processesOf(version.place, unit.goal.instance));
 			const error = unitError(unit, "extension-timeout", `its job took longer than ${unit.goal.jobLimitMs} ms`);
-			await failUnit(unit, version, { error, operation: "job" }, ports);
+			await closeJob(watch, error);
 			return false;
 		}
 		goneSinceMs = isAlive(watch) || refreshProcesses(unit, version).length > 0 ? undefined : (goneSinceMs ?? nowMs);
@@ -74,11 +79,17 @@ async function followJob(watch: UnitWatch, signal: AbortSignal): Promise<boolean
 				"extension-died",
 				"all its processes ended, and it left no status that ends its job",
 			);
-			await failUnit(unit, version, { error, operation: "job" }, ports);
+			await closeJob(watch, error);
 			return false;
 		}
 		await tick(watch, signal);
 	}
+}
+
+async function closeJob({ unit, version, ports }: UnitWatch, error: StillpointError): Promise<void> {
+	unit.health = "ok";
+	await ports.hold.write(() => dropJobNote(version.place.private, unit.goal.instance));
+	await failUnit(unit, version, { error, operation: "job" }, ports);
 }
 
 function nameSilence({ unit, ports }: UnitWatch, isSilent: boolean): void {
@@ -93,7 +104,8 @@ async function lookAtHeartbeat({ unit, version, ports }: UnitWatch, enabledMs: n
 	if (found.state !== unit.heartbeat?.state)
 		ports.log.log(found.state === "ready" ? "info" : "warn", "an extension's heartbeat changed", {
 			extension: unitId(unit.goal),
-			...found,
+			heartbeat: found.state,
+			said: found.message,
 		});
 	unit.heartbeat = found;
 }
@@ -111,7 +123,7 @@ async function restart(watch: UnitWatch, delayMs: number, signal: AbortSignal): 
 	try {
 		await watch.enableAgain();
 		await settle(watch, signal);
-		await refreshStatus(unit, version);
+		await followJob(watch, Date.now(), signal);
 	} catch (error) {
 		signal.throwIfAborted();
 		unit.error = asStillpointError(error);
@@ -119,7 +131,7 @@ async function restart(watch: UnitWatch, delayMs: number, signal: AbortSignal): 
 	}
 	if (refreshProcesses(unit, version).length === 0) return;
 	unit.health = "ok";
-	unit.error = undefined;
+	if (unit.error?.code === "extension-died") unit.error = undefined;
 }
 
 /** The processes that are known, or else any that are found. */
