@@ -73,7 +73,7 @@ const includedSchema = z.object({
 const publicObjectSchema = z.object({
 	backupMetadata: z.array(pair).max(256).nullish(),
 	snapshotTaskToken: z.string().max(65_536).nullish(),
-	includedDisks: z.unknown(),
+	includedDisks: z.unknown().optional(),
 	dynamicConfigsFromCRP: z.record(z.string(), z.unknown()).nullish(),
 });
 const protectedSchema = z.object({
@@ -97,6 +97,7 @@ export function parseAzureCommand(given: { publicSettings: Settings; protectedSe
 	if (open.commandToExecute === "install") return { command: "install" };
 	if (open.commandToExecute !== "snapshot") throw invalid("commandToExecute is neither snapshot nor install");
 	const secret = check("protectedSettings", protectedSchema, given.protectedSettings);
+	if (!open.objectStr) throw invalid("objectStr is missing");
 	const object = check("objectStr", publicObjectSchema, decodeObject("objectStr", open.objectStr));
 	const hidden = check(
 		"protected objectStr",
@@ -155,17 +156,14 @@ function parseTicks(given: string | number | null | undefined): { ticks: string;
 	return { ticks, startedAtMs: Number((BigInt(ticks) - ticksOf1970) / 10_000n) };
 }
 
-/** The service pads with blanks and quotes. */
+/** The service pads with blanks and quotes. What is no base64 must not become "nothing said", which means all disks. */
 function decodeObject(where: string, base64: string | null | undefined): unknown {
 	if (!base64) return {};
-	const bytes = Buffer.from(base64, "base64");
-	return parseText(
-		where,
-		bytes
-			.toString("utf8")
-			.trim()
-			.replaceAll(/^'+|'+$/g, ""),
-	);
+	if (!/^[A-Za-z0-9+/\s]+={0,2}\s*$/.test(base64)) throw invalid(`${where} is no base64`);
+	const text = Buffer.from(base64, "base64").toString("utf8").trim();
+	const json = text.replaceAll(/^'+|'+$/g, "");
+	if (json === "") throw invalid(`${where} is empty`);
+	return parseText(where, json);
 }
 
 function parseText(where: string, json: string | null | undefined): unknown {

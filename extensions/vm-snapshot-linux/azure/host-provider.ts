@@ -22,7 +22,7 @@ const snapshotSchema = z.object({
 	snapshotUri: z.string().max(4096).nullish(),
 	errorMessage: z.string().nullish(),
 	statusCode: z.union([z.string(), z.number()]).nullish(),
-	ddSnapshotIdentifier: z.unknown(),
+	ddSnapshotIdentifier: z.unknown().optional(),
 });
 const dosnapshotSchema = z.object({ snapshotInfo: z.array(snapshotSchema).max(257) });
 
