@@ -80,11 +80,9 @@ export function startControllerLink(ports: LinkPorts, stopping: AbortSignal): Co
 
 	/** The reason why there is no link (any more); undefined when there is no enrolment. */
 	async function linkOnce(): Promise<StillpointError | undefined> {
-		state.enrolment = undefined;
-		const enrolment = ports.findEnrolment();
-		if (enrolment === undefined) return undefined;
+		const [enrolment, machine] = [ports.findEnrolment(), await ports.readMachine()];
 		state.enrolment = enrolment;
-		const machine = await ports.readMachine();
+		if (enrolment === undefined) return undefined;
 		requireSameMachine(enrolment, machine);
 		try {
 			return await holdConnection(enrolment, machine);

@@ -77,6 +77,7 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
 		closed: Promise<{ code: number; reason: string }>;
 		sequence: number;
 		hanging: boolean;
+		ticket?: string;
 	} = {
 		closed: Promise.resolve({ code: 0, reason: "" }),
 		sequence: 0,
@@ -189,8 +190,11 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
 	function hear(message: ControllerMessage): void {
 		heard.push(message);
 		story.push(message.type);
-		if (message.type === "welcome") for (const [sequence, report] of outbox) say({ type: "report", sequence, report });
-		else if (message.type === "ack") outbox.delete(message.sequence);
+		if (message.type === "welcome") {
+			state.ticket = message.ticket;
+			say({ type: "ticket-kept", ticket: message.ticket });
+			for (const [sequence, report] of outbox) say({ type: "report", sequence, report });
+		} else if (message.type === "ack") outbox.delete(message.sequence);
 		else if (message.type === "order") takeOrder(message.order);
 		else if (message.type === "request")
 			say({ type: "response", requestId: message.requestId, result: { method: message.method } });
@@ -226,7 +230,9 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
 			protocol: linkProtocolVersion,
 			version: "0.0.0",
 			machine: fakeMachine,
+			time: new Date().toISOString(),
 			...(runningJobId === undefined ? {} : { runningJobId }),
+			...(state.ticket === undefined ? {} : { ticket: state.ticket }),
 		});
 	}
 

@@ -1,17 +1,24 @@
 /** A controller with mutual TLS that does as a test says: enrols, greets, answers, or misbehaves. */
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
+import type { TLSSocket } from "node:tls";
 import { type WebSocket, WebSocketServer } from "ws";
 import { type AgentMessage, type ControllerMessage, maxFrameBytes } from "../../contracts/controller-messages.ts";
-import { openCertificateAuthority } from "../../controller/certificate-authority.ts";
+import type { ErrorCode } from "../../contracts/errors.ts";
+import { type CertificateAuthority, openCertificateAuthority } from "../../controller/certificate-authority.ts";
 import { formatToken, makeToken } from "../../controller/tokens.ts";
 
 export type FakeControllerBehaviour = {
 	/** Default: true. */
 	welcomes: boolean;
 	acknowledges: boolean;
+	/** What every hello is refused with. Default: none is. */
+	refusesWith: ErrorCode | undefined;
+	/** How far its clock is ahead. */
+	clockAheadMs: number;
 };
 
 export type FakeController = AsyncDisposable & {
@@ -24,14 +31,21 @@ export type FakeController = AsyncDisposable & {
 	/** To the newest connection. */
 	send(message: ControllerMessage | Record<string, unknown>): void;
 	sendRaw(data: string | Buffer, options?: { binary: boolean }): void;
-	/** Bodies of enrolment requests. */
+	/** Bodies of POST /v1/enrol. */
 	readonly enrolments: unknown[];
+	/** Bodies of POST /v1/enrolment-requests, and whether a certificate was shown. */
+	readonly requests: { readonly body: Record<string, unknown>; readonly withCertificate: boolean }[];
+	readonly authority: CertificateAuthority;
 	/** Default: a right answer. */
 	answerEnrolment: ((body: { token: string; csr: string }) => Promise<{ status: number; body: unknown }>) | undefined;
 };
 
-export async function startFakeController(folder: string, address = "127.0.0.1"): Promise<FakeController> {
-	const authority = await openCertificateAuthority(join(folder, "ca"));
+export async function startFakeController(
+	folder: string,
+	address = "127.0.0.1",
+	agentCertificateMs?: number,
+): Promise<FakeController> {
+	const authority = await openCertificateAuthority(join(folder, "ca"), agentCertificateMs);
 	const { key, certificate } = await authority.issueServer([]);
 	const token = formatToken(makeToken(authority.fingerprint));
 	const server = createServer({
@@ -41,10 +55,16 @@ export async function startFakeController(folder: string, address = "127.0.0.1")
 		requestCert: true,
 		rejectUnauthorized: false,
 	});
-	const behaviour: FakeControllerBehaviour = { welcomes: true, acknowledges: true };
+	const behaviour: FakeControllerBehaviour = {
+		welcomes: true,
+		acknowledges: true,
+		refusesWith: undefined,
+		clockAheadMs: 0,
+	};
 	const messages: AgentMessage[] = [];
 	const sockets: WebSocket[] = [];
 	const enrolments: unknown[] = [];
+	const requests: FakeController["requests"] = [];
 	const webSockets = new WebSocketServer({ noServer: true, maxPayload: maxFrameBytes });
 	const controller: FakeController = {
 		url: "",
@@ -53,6 +73,8 @@ export async function startFakeController(folder: string, address = "127.0.0.1")
 		messages,
 		sockets,
 		enrolments,
+		requests,
+		authority,
 		answerEnrolment: undefined,
 		send: (message) => sockets.at(-1)?.send(JSON.stringify(message)),
 		sendRaw: (data, options = { binary: false }) => sockets.at(-1)?.send(data, options),
@@ -74,17 +96,33 @@ export async function startFakeController(folder: string, address = "127.0.0.1")
 			webSocket.on("message", (data) => {
 				const message = JSON.parse(String(data)) as AgentMessage;
 				messages.push(message);
-				if (message.type === "hello" && behaviour.welcomes)
-					webSocket.send(JSON.stringify({ type: "welcome", protocol: 1, agentId: "agent-1" }));
+				if (message.type === "hello") greet(webSocket);
 				if (message.type === "report" && behaviour.acknowledges)
 					webSocket.send(JSON.stringify({ type: "ack", sequence: message.sequence }));
 			});
 		});
 	});
+	function greet(webSocket: WebSocket): void {
+		const { refusesWith: code } = behaviour;
+		if (code !== undefined) {
+			webSocket.send(JSON.stringify({ type: "error", error: { code, message: `fake refusal: ${code}` } }));
+			webSocket.close(1008, code);
+		} else if (behaviour.welcomes) {
+			const time = new Date(Date.now() + behaviour.clockAheadMs).toISOString();
+			const ticket = `ticket-${randomUUID()}`;
+			webSocket.send(JSON.stringify({ type: "welcome", protocol: 1, agentId: "agent-1", ticket, time }));
+		}
+	}
 	server.on("request", (request, response) => {
 		void (async () => {
 			let text = "";
 			for await (const chunk of request) text += String(chunk);
+			if (request.url === "/v1/enrolment-requests") {
+				const { subject } = (request.socket as TLSSocket).getPeerCertificate() ?? {};
+				requests.push({ body: JSON.parse(text), withCertificate: subject !== undefined });
+				response.writeHead(201, { "content-type": "application/json" }).end("{}");
+				return;
+			}
 			const body = JSON.parse(text) as { token: string; csr: string };
 			enrolments.push(body);
 			const answer = await (controller.answerEnrolment?.(body) ?? enrolRightly(body));

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { openJournal } from "../../agent/journal.ts";
 import { enrol } from "../../agent/link/enrolment.ts";
 import { findEnrolment, writeEnrolment } from "../../agent/link/enrolment-file.ts";
+import { makeHttpsTransport } from "../../agent/link/https-transport.ts";
 import type { AgentMessage } from "../../contracts/controller-messages.ts";
 import { readMachineIdentity } from "../../platform/linux/machine-identity.ts";
 import { type FakeController, startFakeController } from "../fakes/fake-controller.ts";
@@ -40,6 +41,7 @@ describe.skipIf(missing)(`the link to the controller${missing ? `: ${missing}` :
 			token: controller.token,
 			stateDir: folders.flags.stateDir,
 			machine: await readMachineIdentity(),
+			transport: makeHttpsTransport(undefined),
 			signal: AbortSignal.timeout(20_000),
 			...changes,
 		});
