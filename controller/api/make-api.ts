@@ -125,5 +125,8 @@ function actorOf(caller: Caller, address: string): Actor {
 function matches(template: string, path: string): boolean {
 	const wanted = template.split("/");
 	const given = path.split("/");
-	return wanted.length === given.length && wanted.every((part, at) => part.startsWith("{") || part === given[at]);
+	return (
+		wanted.length === given.length &&
+		wanted.every((part, at) => part === given[at] || (part.startsWith("{") && given[at] !== ""))
+	);
 }

@@ -31,7 +31,7 @@ export function makeOpenApiDocument(routes: readonly AnyRoute[]): Record<string,
 	registry.registerComponent("securitySchemes", "clientCertificate", {
 		type: "mutualTLS",
 		description:
-			"A client certificate (TLS 1.3) of the controller's own authority: CN is the name, OU the role. " +
+			"A client certificate (TLS 1.3) of the controller's own authority: CN is the name, OU the role; an operator may do what a viewer may. " +
 			"stillpoint controller credentials add makes one.",
 	});
 	for (const route of routes) registry.registerPath(pathOf(route));
@@ -60,7 +60,7 @@ function pathOf(route: AnyRoute) {
 		summary: route.summary,
 		description: [route.description, rolesText[access]].filter((one) => one !== undefined).join(" "),
 		"x-access": access,
-		security: access === "anybody" ? [] : [{ clientCertificate: access === "holder" ? [] : rolesFor(access) }],
+		security: access === "anybody" ? [] : [{ clientCertificate: access === "holder" ? [] : [access] }],
 		request: {
 			params,
 			query,
@@ -69,10 +69,6 @@ function pathOf(route: AnyRoute) {
 		},
 		responses: { ...whole, ...errorAnswers(errorsOf(route)) },
 	});
-}
-
-function rolesFor(access: "viewer" | "operator"): string[] {
-	return access === "viewer" ? ["viewer", "operator"] : ["operator"];
 }
 
 function jsonAnswers({ status, answer }: AnyRoute) {
