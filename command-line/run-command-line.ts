@@ -4,6 +4,8 @@ import { version } from "../contracts/version.ts";
 import type { CommandContext } from "./command-context.ts";
 import { addAgentCommands } from "./commands/agent.ts";
 import { addControllerCommands } from "./commands/controller.ts";
+import { addExtensionAuthorCommands } from "./commands/extension-author.ts";
+import { addExtensionsCommand } from "./commands/extensions.ts";
 import { addReportCommand } from "./commands/report.ts";
 import { addSnapshotCommand } from "./commands/snapshot.ts";
 import { addStatusCommand } from "./commands/status.ts";
@@ -39,8 +41,10 @@ export async function runCommandLine(words: readonly string[], context: CommandC
 	addSnapshotCommand(program, context, act);
 	addStatusCommand(program, context, act);
 	addReportCommand(program, context, act);
+	addExtensionsCommand(program, context, act);
 	addThawCommand(program, context, act);
 	addControllerCommands(program, context, act);
+	addExtensionAuthorCommands(program, context, act);
 	overrideExits(program);
 	try {
 		await program.parseAsync([...words], { from: "user" });

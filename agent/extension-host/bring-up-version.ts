@@ -54,6 +54,8 @@ export async function bringUpVersion(given: {
 	units: readonly { instance?: string | undefined; sequenceNumber: number }[];
 	ports: HostPorts;
 	onCommand: OnCommand;
+	/** Writes what the commands of a version find: its environment and settings. */
+	prepare(version: HandlerVersion): Promise<void>;
 }): Promise<BroughtUp> {
 	const { name, source, ports, units, onCommand } = given;
 	const host = ports.folders;
@@ -93,6 +95,7 @@ export async function bringUpVersion(given: {
 		(await readHandlerState(next.place)) === "FailedUpgrade" && (await isStaged(next.place, source));
 	if (isKnownToFail && !given.retryUpdate) {
 		const what = `the update to ${next.place.version} failed before; stillpoint extensions apply tries it again`;
+		await given.prepare(old);
 		return { version: old, uninstallExit: notRun, updateError: new StillpointError("extension-failed", what) };
 	}
 	if (isKnownToFail || !(await isStaged(next.place, source))) await stagePackage(source, next.place, ports);
@@ -100,17 +103,20 @@ export async function bringUpVersion(given: {
 
 	async function update(from: HandlerVersion | undefined, to: HandlerVersion, fromVersion: string): Promise<BroughtUp> {
 		try {
+			await given.prepare(to);
 			const updated = await updateHandler({ old: from, next: to, fromVersion, units, ports, onCommand });
 			return await dropOthers({ version: to, ...updated });
 		} catch (error) {
 			if (!(error instanceof StillpointError) || error.details["rolledBack"] !== true || from === undefined)
 				throw error;
+			await given.prepare(from);
 			return { version: from, uninstallExit: notRun, updateError: error };
 		}
 	}
 
 	async function installIfNeeded(version: HandlerVersion): Promise<BroughtUp> {
 		const state = await readHandlerState(version.place);
+		await given.prepare(version);
 		if (state === "NotInstalled" || state === "FailedUpgrade") {
 			const environment = { AZURE_GUEST_AGENT_UNINSTALL_CMD_EXIT_CODE: notRun };
 			await installHandler(version, { sequenceNumber, environment }, ports, onCommand);

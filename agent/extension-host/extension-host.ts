@@ -12,7 +12,14 @@ import { bringUpVersion, findCurrentVersion, readInstalledVersions } from "./bri
 import { choosePackages } from "./choose-packages.ts";
 import { checkGraph } from "./dependency-graph.ts";
 import { enableUnit } from "./enable-unit.ts";
-import { disableHandler, type HandlerVersion, type OnCommand, removeVersion, uninstallHandler } from "./handler.ts";
+import {
+	disableHandler,
+	type HandlerVersion,
+	notRun,
+	type OnCommand,
+	removeVersion,
+	uninstallHandler,
+} from "./handler.ts";
 import { findOtherInstances, writeHandlerEnvironment, writeSettings } from "./handler-files.ts";
 import { privateFoldersOf } from "./handler-place.ts";
 import type { HostPorts } from "./host-ports.ts";
@@ -43,6 +50,8 @@ type Handler = {
 	version: HandlerVersion | undefined;
 	units: Unit[];
 	error: StillpointError | undefined;
+	/** Of the version before, for `enable`. */
+	uninstallExit: string;
 	/** Commands of one handler run one after the other. */
 	turn: Promise<unknown>;
 	/** The task of the last round. */
@@ -124,6 +133,7 @@ export function makeExtensionHost(
 			version,
 			units: [],
 			error: undefined,
+			uninstallExit: notRun,
 			turn: Promise.resolve(),
 			task: Promise.resolve(),
 			events: undefined,
@@ -168,20 +178,17 @@ export function makeExtensionHost(
 	): Promise<void> {
 		const units = handler.units.map(({ goal: { instance, sequenceNumber } }) => ({ instance, sequenceNumber }));
 		const { name } = handler;
-		const given = { name, source, retryUpdate: !round.isFirst, units, ports, onCommand: noteCommand(handler) };
-		const { version, uninstallExit, updateError } = await bringUpVersion(given);
+		const prepare = (version: HandlerVersion) => prepareFiles(handler, version, goal?.instances !== undefined);
+		const onCommand = noteCommand(handler);
+		const retryUpdate = !round.isFirst;
+		const brought = await bringUpVersion({ name, source, retryUpdate, units, ports, onCommand, prepare });
+		const { version, updateError } = brought;
 		handler.version = version;
-		uninstallExits.set(name, uninstallExit);
+		handler.uninstallExit = brought.uninstallExit;
 		if (updateError !== undefined) {
 			handler.error = updateError;
 			log.error("an update of an extension failed; the version before stays", { extension: name, error: updateError });
 		}
-		if (goal?.instances !== undefined && !version.manifest.handlerManifest.supportsMultipleExtensions)
-			throw new StillpointError("settings-invalid", `${name}: instances: the handler does not support them`);
-		await ports.hold.write(async () => {
-			await writeHandlerEnvironment(version.place);
-			await mkdir(version.place.eventsFolder, { recursive: true, mode: 0o700 });
-		});
 		handler.events?.[Symbol.dispose]();
 		handler.events = watchEvents(version.place.eventsFolder, name, ports);
 		for (const unit of handler.units.filter(({ goal }) => goal.state === "disabled"))
@@ -199,11 +206,22 @@ export function makeExtensionHost(
 			await disableHandler(version, stray, ports, noteCommand(handler));
 	}
 
+	/** All that a version's commands find, before the first of them is run. */
+	async function prepareFiles(handler: Handler, version: HandlerVersion, hasInstances: boolean): Promise<void> {
+		if (hasInstances && !version.manifest.handlerManifest.supportsMultipleExtensions)
+			throw new StillpointError("settings-invalid", `${handler.name}: instances: the handler does not support them`);
+		await ports.hold.write(async () => {
+			await writeHandlerEnvironment(version.place);
+			await mkdir(version.place.eventsFolder, { recursive: true, mode: 0o700 });
+		});
+		for (const { goal } of handler.units.filter((unit) => unit.goal.state === "enabled"))
+			await ports.hold.write(() => writeSettings(version.place, goal, goal.instance));
+	}
+
 	/** What lies in the package's folder is that of the running job. */
 	async function untilNoJob(signal: AbortSignal): Promise<void> {
 		while (given.jobRuns()) await sleep(jobPollMs, undefined, { signal });
 	}
-	const uninstallExits = new Map<string, string>();
 
 	async function runUnit(unit: Unit, handler: Handler, round: Round): Promise<void> {
 		const { signal } = round;
@@ -218,11 +236,10 @@ export function makeExtensionHost(
 		const enable = () =>
 			inTurn(handler, async () => {
 				signal.throwIfAborted();
-				await enableUnit(unit, version, ports, uninstallExits.get(handler.name));
+				await enableUnit(unit, version, ports, handler.uninstallExit);
 			});
 		try {
 			const { instance, sequenceNumber } = unit.goal;
-			await ports.hold.write(() => writeSettings(version.place, unit.goal, instance));
 			const jobStartedMs = await ports.hold.write(() =>
 				noteJobStart(version.place.private, instance, sequenceNumber, new Date()),
 			);

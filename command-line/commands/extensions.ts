@@ -1,0 +1,92 @@
+import type { Command } from "commander";
+import { StillpointError } from "../../contracts/errors.ts";
+import type { ExtensionInfo } from "../../contracts/local-calls.ts";
+import type { CommandContext } from "../command-context.ts";
+import { addLocalAgentOptions, connectLocalAgent } from "../local-agent.ts";
+import { humanMs, printResult, table } from "../output.ts";
+import type { Act } from "../run-command-line.ts";
+
+type Options = { runDir: string; json?: boolean };
+
+/** Reading drop-ins and packages; what follows from them goes on in the agent. */
+const applyLimitMs = 60_000;
+const listLimitMs = 10_000;
+
+export function addExtensionsCommand(program: Command, context: CommandContext, act: Act): void {
+	const group = program.command("extensions").description("see and apply what the extensions of this machine shall be");
+	addLocalAgentOptions(
+		group.command("list", { isDefault: true }).description("list extensions and their state"),
+	).action((options: Options) =>
+		act(options, async () => {
+			const extensions = await call(options, "extensions.list", listLimitMs);
+			printResult(context, options.json === true, { extensions }, renderList);
+			return undefined;
+		}),
+	);
+	addLocalAgentOptions(
+		group.command("show").description("all about one extension").argument("<name>", "NAME or NAME/INSTANCE"),
+	).action((name: string, options: Options) =>
+		act(options, async () => {
+			const all = await call(options, "extensions.list", listLimitMs);
+			const extensions = all.filter((one) => idOf(one) === name || one.name === name);
+			if (extensions.length === 0) throw new StillpointError("not-found", `there is no extension ${name}`);
+			printResult(context, options.json === true, { extensions }, (found) =>
+				found.extensions.map(renderOne).join("\n\n"),
+			);
+			return undefined;
+		}),
+	);
+	addLocalAgentOptions(
+		group.command("apply").description("read the drop-in files again and bring every extension to what they say"),
+	).action((options: Options) =>
+		act(options, async () => {
+			const extensions = await call(options, "extensions.apply", applyLimitMs);
+			printResult(context, options.json === true, { extensions }, renderList);
+			return undefined;
+		}),
+	);
+
+	async function call(options: Options, name: "extensions.list" | "extensions.apply", limitMs: number) {
+		await using agent = await connectLocalAgent(options.runDir, context.stopping);
+		return (await agent.call(name, {}, { limitMs })).extensions;
+	}
+}
+
+function idOf({ name, instance }: ExtensionInfo): string {
+	return instance === undefined ? name : `${name}/${instance}`;
+}
+
+function renderList({ extensions }: { extensions: readonly ExtensionInfo[] }): string {
+	if (extensions.length === 0) return "no extension is installed";
+	const rows = extensions.map((one) => [
+		idOf(one),
+		one.version || "-",
+		one.state,
+		one.status ?? "-",
+		one.health,
+		one.error?.message ?? one.message ?? "",
+	]);
+	return table([["EXTENSION", "VERSION", "STATE", "STATUS", "HEALTH", "MESSAGE"], ...rows]);
+}
+
+function renderOne(one: ExtensionInfo): string {
+	const { lastCommand } = one;
+	const end = lastCommand?.timedOut ? "timed out" : `exit status ${lastCommand?.exitStatus ?? "none"}`;
+	const rows = [
+		["version", one.version || "-"],
+		["state", one.state],
+		["sequence", String(one.sequenceNumber)],
+		["status", `${one.status ?? "-"} ${one.code ?? ""} ${one.message ?? ""}`.trim()],
+		...(one.substatus ?? []).map((sub) => [`  ${sub.name}`, `${sub.status} ${sub.code} ${sub.message}`]),
+		...(one.error === undefined ? [] : [["error", `${one.error.code}: ${one.error.message}`]]),
+		["health", one.health],
+		...(one.heartbeat === undefined ? [] : [["heartbeat", `${one.heartbeat.state} ${one.heartbeat.message}`.trim()]]),
+		["processes", one.processes.join(" ") || "none"],
+		["restarts", String(one.restarts)],
+		...(lastCommand === undefined
+			? []
+			: [["last command", `${lastCommand.command} at ${lastCommand.at}: ${end}, ${humanMs(lastCommand.durationMs)}`]]),
+		...(one.limitsNotEnforced.length === 0 ? [] : [["not enforced", one.limitsNotEnforced.join(", ")]]),
+	];
+	return `${idOf(one)}\n${table(rows).replaceAll(/^/gm, "  ")}`;
+}
