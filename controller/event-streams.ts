@@ -41,6 +41,13 @@ export type EventStreams = AsyncDisposable & {
 
 type Stream = { readonly credential: string; beat(): void; cut(): void; end(): void };
 
+export const streamHeaders = {
+	"content-type": "text/event-stream; charset=utf-8",
+	"cache-control": "no-store",
+	// For a proxy that would collect what it should pass on.
+	"x-accel-buffering": "no",
+} as const;
+
 /** So many heartbeats a reader may take nothing. */
 const mostSilentBeats = 2;
 const longestTimerMs = 2 ** 31 - 1;
@@ -193,11 +200,6 @@ function beginStream(options: StreamOptions, events: ControllerEvents, log: Log,
 }
 
 function writeHead(response: ServerResponse): void {
-	response.writeHead(200, {
-		"content-type": "text/event-stream; charset=utf-8",
-		"cache-control": "no-store",
-		// For a proxy that would collect what it should pass on.
-		"x-accel-buffering": "no",
-	});
+	response.writeHead(200, streamHeaders);
 	response.flushHeaders();
 }

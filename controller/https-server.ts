@@ -91,7 +91,8 @@ async function upgrade(
 	const caller = await credentials.check(identifyCaller(connection));
 	if (caller.role === "agent") await rates.takeLink(caller.name);
 	else await rates.takeRequest(caller, connection.remoteAddress ?? "unknown", false);
-	if (new URL(request.url ?? "/", "https://controller").pathname !== "/v1/link")
+	// What is no URL at all has no path either.
+	if (URL.parse(request.url ?? "/", "https://controller")?.pathname !== "/v1/link")
 		throw new StillpointError("not-found", "the link is at /v1/link");
 	const { name } = requireAccess(caller, "agent");
 	sockets.handleUpgrade(request, socket, head, (opened) => links.accept(webSocketLink(opened, connection), name));

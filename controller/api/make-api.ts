@@ -6,6 +6,7 @@ import type { ContentfulStatusCode } from "hono/utils/http-status";
 import { asStillpointError, StillpointError } from "../../contracts/errors.ts";
 import type { Actor, Audit, Deed } from "../audit.ts";
 import { type Caller, identifyCaller, requireAccess } from "../caller.ts";
+import { streamHeaders } from "../event-streams.ts";
 import { httpStatusOf } from "../http-status.ts";
 import type { Log } from "../log.ts";
 import type { RateLimits } from "../rate-limits.ts";
@@ -50,8 +51,9 @@ export function makeApi(options: ApiOptions): Hono<ApiEnv> {
 		const path = route.path.replaceAll(/\{(\w+)\}/g, ":$1");
 		api.on(route.method, path, async (context) => {
 			const answer = await serve(options, route, context);
-			// The stream has written its own head.
-			return route.isStream ? RESPONSE_ALREADY_SENT : context.json(answer as object, route.status);
+			if (!route.isStream) return context.json(answer as object, route.status);
+			// A stream that was begun has written its own head.
+			return context.req.method === "HEAD" ? context.body(null, 200, streamHeaders) : RESPONSE_ALREADY_SENT;
 		});
 	}
 	return api;
@@ -77,6 +79,7 @@ async function serve(options: ApiOptions, route: AnyRoute, context: Context<ApiE
 	const request = { ...checked, caller, address, signal: context.req.raw.signal, incoming, outgoing };
 	const work = () => route.handle(options, request);
 	if (route.audit !== undefined) return audited(options, route.audit, actor, checked, work);
+	if (route.isStream && incoming.method === "HEAD") return undefined;
 	const answer = await work();
 	// It may have waited, and the caller may have been revoked meanwhile.
 	if (route.access !== "anybody" && !route.isStream)
