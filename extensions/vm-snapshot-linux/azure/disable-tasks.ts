@@ -20,7 +20,7 @@ export async function disableTasks(given: {
 	readonly now: () => Date;
 }): Promise<string> {
 	const { packageFolder, now } = given;
-	const { statusFolder } = await readHandlerEnvironment(packageFolder);
+	const environment = await readHandlerEnvironment(packageFolder);
 	const running = await cancelWaiting();
 	for (const { process: identity } of running) {
 		if (identity === undefined || !isSameProcessAlive(identity)) continue;
@@ -34,14 +34,14 @@ export async function disableTasks(given: {
 		}
 	}
 	await using store = await openTaskStore(packageFolder);
-	await recoverTasks(store, { ...given, statusFolder });
+	await recoverTasks(store, { ...given, environment });
 	return running.length === 0 ? "nothing runs" : "the snapshot was cancelled, and everything is thawed";
 
 	async function cancelWaiting(): Promise<TaskRecord[]> {
 		await using store = await openTaskStore(packageFolder);
 		for (const task of store.tasks.filter(({ state }) => state === "accepted")) {
 			const outcome = { status: "error", code: 2, message: "cancelled: the extension was disabled" } as const;
-			await endTaskIn(store, { statusFolder, facts: await readTaskFacts(task), outcome, now: now() });
+			await endTaskIn(store, { environment, facts: await readTaskFacts(task), outcome, now: now() });
 		}
 		return store.tasks.filter(({ state }) => state === "running");
 	}

@@ -12,6 +12,7 @@ import { spawn } from "node:child_process";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { asStillpointError } from "../../../contracts/errors.ts";
+import { blankProtectedSettings } from "../../kit/blank-protected-settings.ts";
 import { type HandlerEnvironment, readHandlerEnvironment } from "../../kit/handler-environment.ts";
 import { findHandlerSettings, type HandlerSettings } from "../../kit/handler-settings.ts";
 import { type MostRecentSequence, mostRecentSequence } from "../../kit/most-recent-sequence.ts";
@@ -48,7 +49,7 @@ export async function enableTask(options: EnableOptions): Promise<string | undef
 	const environment = await readHandlerEnvironment(packageFolder);
 	if (!(await hadTasks(packageFolder)) && (await isWithoutSettings(environment, options))) return undefined;
 	await using store = await openTaskStore(packageFolder);
-	await recoverTasks(store, { ...options, statusFolder: environment.statusFolder });
+	await recoverTasks(store, { ...options, environment });
 	const enabling: Enabling = { ...options, environment, store, mostRecent: mostRecentSequence(packageFolder) };
 	const { sequenceNumber } = options;
 	if (sequenceNumber !== undefined && (await enabling.mostRecent.alreadyDone(sequenceNumber))) {
@@ -75,6 +76,8 @@ async function enableSettings(enabling: Enabling, settings: HandlerSettings): Pr
 		const status = known.outcome ?? composeStatus(await readTaskFacts(known), runningOutcome);
 		await writeStatusFiles(environment.statusFolder, { sequenceNumbers: [sequenceNumber] }, status, now());
 		await mostRecent.begin(sequenceNumber);
+		const isRead = known.state === "accepted" && known.sequenceNumbers[0] === sequenceNumber;
+		if (!isRead) await blankProtectedSettings(settings.settingsFile);
 		if (known.state === "accepted") startJobProcess(enabling, known);
 		return `task ${known.taskId} is known: ${known.state}`;
 	}
@@ -130,6 +133,7 @@ async function refuse(
 	const message = `${error.code}: ${error.message}`;
 	await tell(enabling, sequenceNumber, { status: "error", code: azureCodeOf(error), message }, settings);
 	await enabling.mostRecent.begin(sequenceNumber);
+	if (settings !== undefined) await blankProtectedSettings(settings.settingsFile);
 	return message;
 }
 

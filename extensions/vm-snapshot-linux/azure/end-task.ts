@@ -1,16 +1,20 @@
+import { join } from "node:path";
+import { blankProtectedSettings } from "../../kit/blank-protected-settings.ts";
+import type { HandlerEnvironment } from "../../kit/handler-environment.ts";
 import { composeStatus, type TaskFacts, type TaskOutcome } from "./azure-status.ts";
 import { writeStatusFiles } from "./status-files.ts";
 import { openTaskStore, type TaskStore } from "./task-store.ts";
 
 export type EndOfTask = {
-	readonly statusFolder: string;
+	readonly environment: HandlerEnvironment;
 	readonly facts: TaskFacts;
 	readonly outcome: TaskOutcome;
 	readonly now: Date;
 };
 
 /**
- * The one end of a task: kept first, told then. Whoever is killed in between leaves the telling to the next `enable`.
+ * The one end of a task: kept first, told then, and its secrets taken out of the settings. Whoever is killed in between
+ * leaves the telling to the next `enable`.
  * Returns the status, or undefined when the task was ended before.
  */
 export async function endTask(packageFolder: string, end: EndOfTask): Promise<Record<string, unknown> | undefined> {
@@ -27,6 +31,11 @@ export async function endTaskIn(store: TaskStore, end: EndOfTask): Promise<Recor
 	task.outcome = status;
 	delete task.process;
 	await store.save();
-	await writeStatusFiles(end.statusFolder, task, status, end.now);
+	await writeStatusFiles(end.environment.statusFolder, task, status, end.now);
+	for (const number of task.sequenceNumbers) {
+		const settingsFile = join(end.environment.configFolder, `${number}.settings`);
+		// Taken out already, or not there any more.
+		await blankProtectedSettings(settingsFile).catch(() => undefined);
+	}
 	return status;
 }

@@ -5,6 +5,7 @@ import { StillpointError } from "../../../contracts/errors.ts";
 import { type Report, reportSchema } from "../../../contracts/report.ts";
 import { findFileLock } from "../../../platform/linux/file-lock.ts";
 import { type LedgerThawResult, thawFromLedgers } from "../../../platform/linux/rescue-thaw.ts";
+import type { HandlerEnvironment } from "../../kit/handler-environment.ts";
 import { azureCodeOf } from "./azure-codes.ts";
 import { outcomeOf, type TaskOutcome } from "./azure-status.ts";
 import { endTaskIn } from "./end-task.ts";
@@ -19,7 +20,7 @@ import { jobLockPath, makeRunFolder } from "./wait-for-machine.ts";
  */
 export async function recoverTasks(
 	store: TaskStore,
-	given: { readonly runFolder: string; readonly statusFolder: string; readonly now: () => Date },
+	given: { readonly runFolder: string; readonly environment: HandlerEnvironment; readonly now: () => Date },
 ): Promise<void> {
 	const left = await thawUnlessBusy(given.runFolder);
 	for (const task of store.tasks) {
@@ -32,8 +33,8 @@ export async function recoverTasks(
 		for (const number of task.sequenceNumbers) {
 			// A number that is used again belongs to the newer task.
 			if (store.tasks.find(({ sequenceNumbers }) => sequenceNumbers.includes(number)) !== task) continue;
-			if (await isEndTold(given.statusFolder, number)) continue;
-			await writeStatusFiles(given.statusFolder, { sequenceNumbers: [number] }, task.outcome, given.now());
+			if (await isEndTold(given.environment.statusFolder, number)) continue;
+			await writeStatusFiles(given.environment.statusFolder, { sequenceNumbers: [number] }, task.outcome, given.now());
 		}
 	}
 }

@@ -61,7 +61,7 @@ export async function runAzureJob(options: AzureJobOptions): Promise<void> {
 	if (record === undefined) return;
 	const facts = await readTaskFacts(record);
 	await using renewal = renewStatus({ packageFolder, statusFolder, facts, now });
-	const end = (outcome: TaskOutcome) => endTask(packageFolder, { statusFolder, facts, outcome, now: now() });
+	const end = (outcome: TaskOutcome) => endTask(packageFolder, { environment, facts, outcome, now: now() });
 	try {
 		await using _machine = await waitForMachine({ ...config, limitMs: config.startWithinMs, signal });
 		await thawLeftovers(config.runFolder);
@@ -78,7 +78,7 @@ async function runTask(run: TaskRun): Promise<void> {
 	const task = await readTask(run);
 	const findDisks = () => findLunDisks({ linksFolder: config.diskLinksFolder, sysFolder: "/sys" });
 	const disks = chooseDisks(task, await findDisks());
-	const request = await composeRequest(config, record.jobId, task, disks);
+	const request = await composeRequest(run, task, disks);
 	let status: Record<string, unknown> | undefined;
 	let problem = "";
 	await using host: InsideHost = openInsideHost({
@@ -104,8 +104,7 @@ async function runTask(run: TaskRun): Promise<void> {
 		},
 		onReport: async (report) => {
 			const outcome = composeOutcome(host, report, problem);
-			const { statusFolder } = environment;
-			status = await endTask(run.packageFolder, { statusFolder, facts, outcome, now: run.now() });
+			status = await endTask(run.packageFolder, { environment, facts, outcome, now: run.now() });
 		},
 	});
 	{
@@ -156,8 +155,7 @@ async function readTask({ packageFolder, sequenceNumber, record }: TaskRun): Pro
 }
 
 async function composeRequest(
-	config: GuestConfig,
-	jobId: string,
+	{ config, record: { jobId }, packageFolder }: TaskRun,
 	task: AzureTask,
 	disks: readonly LunDisk[],
 ): Promise<SnapshotRequest> {
@@ -181,7 +179,7 @@ async function composeRequest(
 		tempDisks: [],
 		scriptsFolder: config.scriptsFolder,
 		runFolder: config.runFolder,
-		hostFolders: [],
+		hostFolders: [packageFolder],
 		statusFile: join(folder, `${jobId}.status`),
 		extension: { name: handlerName, version },
 		channel: { socketPath: "", token: "" },

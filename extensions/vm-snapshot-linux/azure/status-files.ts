@@ -48,10 +48,11 @@ export function renewStatus(given: {
 	readonly statusFolder: string;
 	readonly facts: TaskFacts;
 	readonly now: () => Date;
+	readonly everyMs?: number;
 }): StatusRenewal {
 	let isHeld = false;
 	let writing: Promise<void> = Promise.resolve();
-	const timer = setInterval(renew, renewMs);
+	const timer = setInterval(renew, given.everyMs ?? renewMs);
 
 	function renew(): void {
 		if (isHeld) return;
