@@ -7,7 +7,7 @@ import { routeTable } from "../../controller/api/route-table.ts";
 import { openCertificateAuthority } from "../../controller/certificate-authority.ts";
 import { enrolFakeAgent, makeKeyAndRequest } from "../fakes/fake-enrolment.ts";
 import { addCredential, ask, type Identity } from "../fixtures/api-caller.ts";
-import { type ControllerRun, makeTestFolder, startController } from "../fixtures/controller-run.ts";
+import { addFakeAgent, type ControllerRun, makeTestFolder, startController } from "../fixtures/controller-run.ts";
 
 let folder: Awaited<ReturnType<typeof makeTestFolder>>;
 let controller: ControllerRun;
@@ -15,7 +15,7 @@ const identities: Record<string, Identity> = { nobody: {} };
 
 beforeAll(async () => {
 	folder = await makeTestFolder();
-	controller = await startController(join(folder.path, "state"));
+	controller = await startController(join(folder.path, "state"), { limits: { lateReportMs: 1_000 } });
 	const other = await openCertificateAuthority(join(folder.path, "other-ca"));
 	const { key, certificate: cert } = await other.issueOperator();
 	const { token } = await controller.client.createToken();
@@ -94,8 +94,14 @@ describe("a credential is good as long as the controller says", () => {
 
 	test("revoked: an answer that was waited for is refused, too", async () => {
 		const as = await addCredential(controller, "lea", "viewer");
+		await using agent = await addFakeAgent(controller, { vda: "/nowhere" }, { silentOn: ["prepared"] });
+		const { jobId } = await controller.client.orderSnapshot(agent.agentId, {});
+		const waiting = ask(controller, "GET", `/v1/jobs/${jobId}?waitMs=50000`, { as });
+		const other = ask(controller, "GET", `/v1/jobs/${jobId}?waitMs=50000`);
 		await expect(controller.client.revokeCredential("lea")).resolves.toMatchObject({ name: "lea" });
-		expect((await ask(controller, "GET", "/v1/jobs", { as })).code).toBe("certificate-revoked");
+		await controller.client.cancelJob(jobId);
+		expect((await waiting).code).toBe("certificate-revoked");
+		expect((await other).body.state).toBe("failed");
 		await expect(controller.client.revokeCredential("lea")).rejects.toMatchObject({ code: "not-found" });
 	});
 

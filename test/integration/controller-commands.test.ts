@@ -1,0 +1,119 @@
+import { readdir, readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { runCommandLine } from "../../command-line/run-command-line.ts";
+import {
+	addFakeAgent,
+	type ControllerRun,
+	makeImage,
+	makeTestFolder,
+	startController,
+} from "../fixtures/controller-run.ts";
+import { poll } from "../fixtures/poll.ts";
+
+let folder: Awaited<ReturnType<typeof makeTestFolder>>;
+let controller: ControllerRun;
+const stateDir = () => join(folder.path, "state");
+
+beforeAll(async () => {
+	folder = await makeTestFolder();
+	controller = await startController(stateDir());
+});
+afterAll(async () => {
+	await controller[Symbol.asyncDispose]();
+	await folder[Symbol.asyncDispose]();
+});
+
+/** `stillpoint controller ...`, with all that it prints. */
+async function run(
+	words: readonly string[],
+	stopping = new AbortController().signal,
+	out = { stdout: "", stderr: "" },
+) {
+	const status = await runCommandLine(["controller", ...words], {
+		environment: {},
+		stopping,
+		signalled: () => undefined,
+		isTerminal: false,
+		stdout: (text) => {
+			out.stdout += text;
+		},
+		stderr: (text) => {
+			out.stderr += text;
+		},
+	});
+	return { status, ...out };
+}
+const here = () => ["--state-dir", stateDir()];
+const from = (name: string) => ["--controller", controller.info.url, "--credentials", join(folder.path, name)];
+const add = (name: string, role: string) =>
+	run(["credentials", "add", name, "--role", role, "--out", join(folder.path, name), ...here()]);
+
+describe("a credential for another host", () => {
+	test("lies in a folder of its own, is used with every command, and is refused once revoked", async () => {
+		expect((await add("vera", "viewer")).status).toBe(0);
+		const files = await readdir(join(folder.path, "vera"));
+		expect(files.sort()).toEqual(["ca.pem", "cert.pem", "key.pem"]);
+		expect((await stat(join(folder.path, "vera"))).mode & 0o777).toBe(0o700);
+		for (const name of files) expect((await stat(join(folder.path, "vera", name))).mode & 0o777).toBe(0o600);
+		const key = await readFile(join(folder.path, "vera", "key.pem"), "utf8");
+		const audit = await run(["audit", "--json", ...from("vera")]);
+		expect(JSON.parse(audit.stdout).entries[0]).toMatchObject({
+			action: "credential.issue",
+			target: "vera",
+			outcome: "ok",
+		});
+		expect(audit.stdout).not.toContain(key.split("\n")[1]);
+		expect((await run(["agents", ...from("vera")])).status).toBe(0);
+		const denied = await run(["token", ...from("vera")]);
+		expect([denied.status, denied.stderr]).toEqual([5, expect.stringContaining("not-allowed")]);
+		expect((await run(["audit", "--actor", "vera", ...here()])).stdout).toMatch(
+			/vera \(viewer\).*token\.create.*not-allowed/,
+		);
+		expect((await run(["credentials", "revoke", "vera", ...here()])).stdout).toMatch(/vera.*revoked/);
+		expect((await run(["agents", ...from("vera")])).stderr).toContain("certificate-revoked");
+		expect((await run(["credentials", ...here()])).stdout).toMatch(/operator +operator.*good\n/);
+	});
+
+	test("is not made over something that is there, and a refusal leaves no folder", async () => {
+		const there = await run(["credentials", "add", "x", "--out", folder.path, ...here()]);
+		expect([there.status, there.stderr]).toEqual([2, expect.stringContaining("is there already")]);
+		expect((await add("operator", "viewer")).stderr).toContain("name-taken");
+		await expect(stat(join(folder.path, "operator"))).rejects.toMatchObject({ code: "ENOENT" });
+	});
+
+	test.each([
+		[["--controller", "https://127.0.0.1:1"], "belong together"],
+		[["--credentials", "/nowhere"], "belong together"],
+		[["--controller", "http://x", "--credentials", "/nowhere"], "https"],
+		[["--controller", "https://127.0.0.1:1", "--credentials", "/nowhere"], "holds no credential"],
+	])("agents %j is a usage error", async (words, text) => {
+		const { status, stderr } = await run(["agents", ...words]);
+		expect([status, stderr]).toEqual([2, expect.stringContaining(text)]);
+	});
+});
+
+describe("what happens", () => {
+	test("snapshot --follow and events tell of it; agents are revoked and removed", async () => {
+		const image = await makeImage(join(folder.path, "a.img"), 1024 * 1024, [{ offset: 0, length: 4096 }]);
+		await using agent = await addFakeAgent(controller, { vda: image });
+		const stop = new AbortController();
+		const out = { stdout: "", stderr: "" };
+		const watching = run(["events", "--json", ...here()], stop.signal, out);
+		await poll(() => out.stdout).toContain('"type":"state"');
+		const done = await run(["snapshot", agent.agentId, "--level", "file-system", "--follow", ...here()]);
+		expect([done.status, done.stderr]).toEqual([0, expect.stringContaining("done\n")]);
+		await poll(() => out.stdout).toContain('"state":"done"');
+		expect((await run(["agents", "revoke", agent.agentId, "--reason", "stolen", ...here()])).stdout).toContain(
+			"revoked",
+		);
+		await poll(() => out.stdout).toContain('"connected":false');
+		expect((await run(["snapshot", agent.agentId, ...here()])).stderr).toContain("agent-offline");
+		expect((await run(["agents", "remove", agent.agentId, ...here()])).status).toBe(0);
+		expect((await run(["enrolment-requests", ...here()])).stdout).toContain("reason");
+		stop.abort();
+		expect((await watching).status).toBe(0);
+		const lines = out.stdout.trim().split("\n");
+		expect(lines.map((line) => JSON.parse(line).schemaVersion)).toEqual(lines.map(() => 1));
+	});
+});
