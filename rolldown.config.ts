@@ -1,7 +1,7 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { defineConfig, type Plugin, type RolldownOptions } from "rolldown";
+import { defineConfig, type OutputOptions, type Plugin, type RolldownOptions } from "rolldown";
 
 /**
  * `dist/stillpoint.mjs` and the installable package `dist/extensions/VMSnapshotLinux/`. Bundled, a process reads a few
@@ -12,6 +12,7 @@ const root = dirname(fileURLToPath(import.meta.url));
 /** Another folder than `dist` by the environment, so that a demo or a test has a bundle of its own. */
 const dist = process.env["STILLPOINT_DIST"] ?? join(root, "dist");
 const extension = join(dist, "extensions", "VMSnapshotLinux");
+const kit = join(dist, "extension-kit");
 
 export default defineConfig([
 	program(
@@ -38,9 +39,23 @@ export default defineConfig([
 			writeFileSync(join(extension, "HandlerManifest.json"), manifest.replaceAll(".ts", ".mjs"));
 		},
 	),
+	// One file, because an author copies it into a package.
+	program(
+		{ "stillpoint-kit": "extensions/kit/kit.ts" },
+		kit,
+		() => {
+			cpSync(join(root, "extensions/kit/templates"), join(kit, "templates"), { recursive: true });
+		},
+		{ codeSplitting: false, minify: true },
+	),
 ]);
 
-function program(input: Record<string, string>, folder: string, afterwards: () => void): RolldownOptions {
+function program(
+	input: Record<string, string>,
+	folder: string,
+	afterwards: () => void,
+	output: OutputOptions = {},
+): RolldownOptions {
 	const finish: Plugin = {
 		name: "stillpoint-package",
 		buildStart: () => {
@@ -61,6 +76,7 @@ function program(input: Record<string, string>, folder: string, afterwards: () =
 			entryFileNames: "[name].mjs",
 			chunkFileNames: "[name]-[hash].mjs",
 			minify: false,
+			...output,
 		},
 	};
 }

@@ -17,7 +17,7 @@ class EndedByOutcome extends Error {}
 /** Azure's code of a failed enable. */
 const enableFailed = 1009;
 
-type Given = OpenedHandler & { readonly process: HandlerProcess; readonly now: () => Date };
+type Given = OpenedHandler & { readonly entry: HandlerProcess; readonly now: () => Date };
 
 /**
  * Reads the settings, runs the author's `enable`, starts the job if there is one. Whatever fails stands in the status
@@ -25,10 +25,10 @@ type Given = OpenedHandler & { readonly process: HandlerProcess; readonly now: (
  * that does its work once is not run again.
  */
 export async function enableHandler(handler: Handler, given: Given): Promise<string> {
-	const { context, process, now } = given;
+	const { context, entry, now } = given;
 	const { packageFolder } = context;
-	const extensionName = process.env["ConfigExtensionName"] || undefined;
-	const told = parseSequenceNumber(process.env["ConfigSequenceNumber"]);
+	const extensionName = entry.env["ConfigExtensionName"] || undefined;
+	const told = parseSequenceNumber(entry.env["ConfigSequenceNumber"]);
 	const open = (sequenceNumber: number, protectedSettings: HandlerSettings["protectedSettings"]) =>
 		openStatusReporter({
 			path: statusFilePath(context.environment.statusFolder, { sequenceNumber, extensionName }),
@@ -65,7 +65,7 @@ async function enable(
 	handler: Handler,
 	given: Given & { settings: HandlerSettings; status: StatusReporter },
 ): Promise<string> {
-	const { context, settings, status, process } = given;
+	const { context, settings, status, entry } = given;
 	const { packageFolder, environment } = context;
 	const { sequenceNumber, extensionName } = settings;
 	const running = handler.job && (await findDetachedJob(packageFolder, extensionName));
@@ -99,12 +99,12 @@ async function enable(
 		return end.message;
 	}
 	await status.report({ status: "transitioning", message: outcome === undefined ? "the job begins" : end.message });
-	const [, script = ""] = process.argv;
+	const [, script = ""] = entry.argv;
 	const input: JobInput = { settings };
 	await startDetachedJob({
 		packageFolder,
-		command: [process.execPath, ...process.execArgv, script, "job"],
-		variables: process.env,
+		command: [entry.execPath, ...entry.execArgv, script, "job"],
+		variables: entry.env,
 		input: JSON.stringify(input),
 		outputFile: join(environment.logFolder, `${instancePrefix(extensionName)}job-output.log`),
 		sequenceNumber,

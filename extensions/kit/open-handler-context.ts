@@ -17,15 +17,15 @@ export type OpenedHandler = {
 };
 
 /** @throws `extension-invalid` */
-export async function openHandlerContext(process: HandlerProcess, now: () => Date): Promise<OpenedHandler> {
-	const packageFolder = process.cwd();
+export async function openHandlerContext(entry: HandlerProcess, now: () => Date): Promise<OpenedHandler> {
+	const packageFolder = entry.cwd();
 	const environment = await readHandlerEnvironment(packageFolder);
 	const name = environment.name ?? basename(packageFolder).replace(/-[\d.]+$/, "");
-	const version = process.env["AZURE_GUEST_AGENT_EXTENSION_VERSION"] ?? "";
+	const version = entry.env["AZURE_GUEST_AGENT_EXTENSION_VERSION"] ?? "";
 	const log = openHandlerLog(environment.logFolder, "handler", now);
 	const ending = new AbortController();
 	for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const)
-		process.on(signal, () => ending.abort(new StillpointError("stopping", `ended by ${signal}`)));
+		entry.on(signal, () => ending.abort(new StillpointError("stopping", `ended by ${signal}`)));
 	let secrets: Secrets = {};
 	const mask = (text: string) => maskSecrets(text, secrets);
 	const { eventsFolder } = environment;
@@ -39,14 +39,14 @@ export async function openHandlerContext(process: HandlerProcess, now: () => Dat
 			name,
 			version,
 			environment,
-			variables: process.env,
+			variables: entry.env,
 			signal: ending.signal,
 			log: (line) => log.write(mask(line)),
 			async event(event) {
 				if (eventsFolder === undefined) return;
 				const masked = { ...event, message: mask(event.message) };
 				// Events are a courtesy: no work fails for one that could not be left.
-				await writeHandlerEvent(eventsFolder, masked, { version, now: now(), pid: process.pid }).catch(() => undefined);
+				await writeHandlerEvent(eventsFolder, masked, { version, now: now(), pid: entry.pid }).catch(() => undefined);
 			},
 		},
 	};

@@ -20,10 +20,10 @@ const jobFailed = 1009;
  */
 export async function runHandlerJob(
 	handler: Handler,
-	given: OpenedHandler & { readonly process: HandlerProcess; readonly now: () => Date },
+	given: OpenedHandler & { readonly entry: HandlerProcess; readonly now: () => Date },
 ): Promise<string> {
 	const { context } = given;
-	const settings = parseInput(await text(given.process.stdin));
+	const settings = parseInput(await text(given.entry.stdin));
 	given.keepSecret(settings.protectedSettings);
 	const status = openStatusReporter({
 		path: statusFilePath(context.environment.statusFolder, settings),

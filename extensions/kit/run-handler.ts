@@ -15,47 +15,47 @@ const now = () => new Date();
  * The entry of an extension: `process.exitCode = await runHandler(handler, process)`. Runs the command that the host put
  * on the command line (`node handler.ts enable`). Returns the exit status: 0 only when the command returned.
  */
-export async function runHandler(handler: Handler, process: HandlerProcess): Promise<number> {
-	const command = process.argv[2];
+export async function runHandler(handler: Handler, entry: HandlerProcess): Promise<number> {
+	const command = entry.argv[2];
 	if (!isHandlerCommand(command) && command !== "job") {
-		process.stderr.write(`usage: ${process.argv[1] ?? "handler"} ${handlerCommands.join(" | ")}\n`);
+		entry.stderr.write(`usage: ${entry.argv[1] ?? "handler"} ${handlerCommands.join(" | ")}\n`);
 		return 2;
 	}
 	const fail = (thrown: unknown, mask: (text: string) => string) => {
-		process.stderr.write(`${command} failed: ${mask(messageOf(thrown))}\n`);
+		entry.stderr.write(`${command} failed: ${mask(messageOf(thrown))}\n`);
 		return thrown instanceof StillpointError ? worstError(thrown).traits.exit : 1;
 	};
 	let opened: OpenedHandler;
 	try {
-		opened = await openHandlerContext(process, now);
+		opened = await openHandlerContext(entry, now);
 	} catch (thrown) {
 		return fail(thrown, (text) => text);
 	}
 	const { context, mask } = opened;
 	try {
 		await context.log(`${command} begins`);
-		const said = mask(await act(command, handler, { ...opened, process }));
+		const said = mask(await act(command, handler, { ...opened, entry }));
 		await context.log(`${command} ended: ${said}`);
-		process.stdout.write(`${said}\n`);
+		entry.stdout.write(`${said}\n`);
 		return 0;
 	} catch (thrown) {
 		await context.log(`${command} failed: ${messageOf(thrown)}`);
 		return fail(thrown, mask);
 	} finally {
-		process.stdin.destroy();
+		entry.stdin.destroy();
 	}
 }
 
 async function act(
 	command: "install" | "enable" | "disable" | "update" | "uninstall" | "job",
 	handler: Handler,
-	given: OpenedHandler & { process: HandlerProcess },
+	given: OpenedHandler & { entry: HandlerProcess },
 ): Promise<string> {
 	if (command === "enable") return enableHandler(handler, { ...given, now });
 	if (command === "job") return runHandlerJob(handler, { ...given, now });
 	// Before the author's own command: what it takes away may be in use by the job.
 	if (command !== "install") {
-		const extensionName = given.process.env["ConfigExtensionName"] || undefined;
+		const extensionName = given.entry.env["ConfigExtensionName"] || undefined;
 		const { packageFolder } = given.context;
 		const ended = await endDetachedJobs(packageFolder, {
 			extensionName: command === "disable" ? extensionName : undefined,

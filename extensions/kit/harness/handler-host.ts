@@ -47,6 +47,8 @@ export type HandlerHost = AsyncDisposable & {
 	install(): Promise<CommandResult>;
 	/** Writes the settings, then runs the command. Its status is another matter: see `waitForStatus`. */
 	enable(settings: EnableWith): Promise<CommandResult>;
+	/** What `enable` would write. */
+	settingsText(settings: EnableWith): Promise<string>;
 	/** Runs enable again without touching a file, as hosts do at each of their starts. */
 	enableAgain(): Promise<CommandResult>;
 	disable(extensionName?: string): Promise<CommandResult>;
@@ -63,6 +65,8 @@ export type HandlerHost = AsyncDisposable & {
 	log(): Promise<string>;
 	/** What it started and what still runs, wherever it went. */
 	processes(): Promise<FoundProcess[]>;
+	/** SIGKILL to all of them, a command that runs included. Returns those that did not end. */
+	endProcesses(): Promise<FoundProcess[]>;
 };
 
 export type HostOptions = {
@@ -122,7 +126,9 @@ export async function openHandlerHost(options: HostOptions): Promise<HandlerHost
 		join(installed.folder, "status", `${prefixOf(extensionName)}${sequenceNumber}.status`);
 
 	return {
-		name: installed.manifest.name,
+		get name() {
+			return installed.manifest.name;
+		},
 		get version() {
 			return String(installed.manifest.version);
 		},
@@ -147,6 +153,7 @@ export async function openHandlerHost(options: HostOptions): Promise<HandlerHost
 			lastEnabled = { sequenceNumber, extensionName };
 			return enable();
 		},
+		settingsText: (settings) => settingsText(settings, keys),
 		enableAgain: enable,
 		disable: (extensionName) =>
 			run("disable", installed, extensionName === undefined ? {} : { ConfigExtensionName: extensionName }),
@@ -184,7 +191,8 @@ export async function openHandlerHost(options: HostOptions): Promise<HandlerHost
 			const texts = await Promise.all(names.map(({ name }) => readFile(join(logFolder(), name), "utf8")));
 			return texts.join("\n");
 		},
-		processes: () => findProcesses(mark, workFolder),
+		processes: async () => findProcesses(mark, workFolder),
+		endProcesses: () => endProcesses(mark, workFolder),
 		async [Symbol.asyncDispose]() {
 			const left = await endProcesses(mark, workFolder);
 			// One that we made for ourselves, and only when nobody has put anything into it.
