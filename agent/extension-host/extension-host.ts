@@ -20,7 +20,7 @@ import {
 	removeVersion,
 	uninstallHandler,
 } from "./handler.ts";
-import { findOtherInstances, writeHandlerEnvironment, writeSettings } from "./handler-files.ts";
+import { findOtherInstances, readHandlerState, writeHandlerEnvironment, writeSettings } from "./handler-files.ts";
 import { privateFoldersOf } from "./handler-place.ts";
 import type { HostPorts } from "./host-ports.ts";
 import type { InstalledExtension } from "./installed-extension.ts";
@@ -298,10 +298,14 @@ export function makeExtensionHost(
 	async function failHandler(handler: Handler, thrown: unknown, signal: AbortSignal): Promise<void> {
 		if (signal.aborted) return;
 		const error = asStillpointError(thrown);
-		handler.error = error;
 		const { code, message, details } = error;
 		log.error("an extension could not be installed or enabled", { extension: handler.name, code, message, ...details });
 		const operation = code === "settings-invalid" ? "settings" : "install";
+		handler.version = await findCurrentVersion((await readInstalledVersions(folders)).get(handler.name) ?? []);
+		handler.error = error;
+		const onDisk = handler.version === undefined ? "" : await readHandlerState(handler.version.place);
+		// One that was enabled in an earlier round goes on; its fault is that of its new settings.
+		if (onDisk !== "Enabled") for (const unit of handler.units) unit.state = onDisk;
 		for (const unit of handler.units)
 			await failUnit(unit, handler.version, { error, operation }, ports).catch((fault: unknown) => {
 				unit.ended.resolve(error);
@@ -312,7 +316,11 @@ export function makeExtensionHost(
 	function noteCommand(handler: Handler): OnCommand {
 		return (last, instance) => {
 			for (const unit of handler.units)
-				if (instance === undefined || unit.goal.instance === instance) unit.lastCommand = last;
+				if (instance === undefined || unit.goal.instance === instance) {
+					unit.lastCommand = last;
+					// Whatever else was run, it has to be enabled again.
+					if (unit.goal.state === "enabled") unit.state = "Waiting";
+				}
 		};
 	}
 

@@ -5,6 +5,9 @@ import { isSameProcessAlive } from "../../platform/linux/process-identity.ts";
 import type { HandlerVersion } from "./handler.ts";
 import type { Unit } from "./unit.ts";
 
+/** Of others that failed the failure is told. */
+const toldStates = ["Enabled", "FailedUpgrade"];
+
 /** From memory, but for the question whether known processes live. */
 export function listExtension(
 	handler: { name: string; version: HandlerVersion | undefined; error: StillpointError | undefined },
@@ -16,7 +19,8 @@ export function listExtension(
 		name: handler.name,
 		...(goal.instance === undefined ? {} : { instance: goal.instance }),
 		version: handler.version?.place.version ?? "",
-		state: error === undefined || unit.state === "Enabled" ? unit.state || "NotInstalled" : `Failed: ${error.code}`,
+		state:
+			error === undefined || toldStates.includes(unit.state) ? unit.state || "NotInstalled" : `Failed: ${error.code}`,
 		sequenceNumber: goal.sequenceNumber,
 		...(status === undefined
 			? {}

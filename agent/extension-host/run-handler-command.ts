@@ -179,7 +179,9 @@ async function takeUp(run: HandlerCommandRun, ports: HostPorts): Promise<Command
 	const { place } = run;
 	const slot = await findSlot(place.private);
 	if (slot === undefined) return undefined;
-	const isSame = slot.key === keyOf(run) && (slot.bootId === ports.bootId || run.what !== "enable");
+	// An `enable` that ended while nobody watched says nothing of now: it is level-triggered, and simply run again.
+	const isRunning = findRun(run, slot.token).length > 0;
+	const isSame = slot.key === keyOf(run) && (isRunning || run.what !== "enable");
 	const endMs = Date.parse(slot.startedAt) + ports.limits.commandMs[run.what];
 	let told = await readSlotResult(place.private);
 	// A clock that was set back must not stretch the limit.
