@@ -1,5 +1,3 @@
-import type { Readable } from "node:stream";
-
 /** What the kit takes of the process: hand over `process` itself. Nothing else of the world outside is touched. */
 export type HandlerProcess = {
 	readonly argv: readonly string[];
@@ -8,7 +6,7 @@ export type HandlerProcess = {
 	readonly env: Readonly<Record<string, string | undefined>>;
 	readonly pid: number;
 	cwd(): string;
-	readonly stdin: Readable;
+	readonly stdin: AsyncIterable<unknown> & { destroy(): unknown };
 	readonly stdout: { write(text: string): unknown };
 	readonly stderr: { write(text: string): unknown };
 	on(signal: "SIGTERM" | "SIGINT" | "SIGHUP", listener: () => void): unknown;
