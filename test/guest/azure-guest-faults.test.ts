@@ -5,6 +5,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Report } from "../../contracts/report.ts";
 import { findProcessIdentity } from "../../platform/linux/process-identity.ts";
 import { type AzureGuest, makeAzureGuest, readTold } from "../fixtures/azure-guest.ts";
 import {
@@ -69,6 +70,15 @@ describe.skipIf(missing)(`a task of Azure's that goes wrong${missing ? `: ${miss
 			expect(await guest.host.waitForStatus(number)).toMatchObject({ status: "success" });
 			await untilNoJob();
 			expect(guest.azure.snapshots.length).toBe(before + 1);
+		});
+
+		test("two tasks at once are run one after the other", async () => {
+			const numbers = [next(), next()];
+			for (const number of numbers) await guest.host.enable({ sequenceNumber: number, ...guest.task() });
+			const ends = await Promise.all(numbers.map((number) => guest.host.waitForStatus(number)));
+			expect(ends).toMatchObject([{ status: "success" }, { status: "success" }]);
+			const [first, second] = ends.map((end) => readTold(end).report).sort(byFreeze);
+			expect(Date.parse(first?.thawedAt ?? "")).toBeLessThanOrEqual(Date.parse(second?.frozenAt ?? ""));
 		});
 
 		test("enable that is killed at any instant runs it once, and tells its end", async () => {
@@ -265,3 +275,7 @@ describe.skipIf(missing)(`a task of Azure's that goes wrong${missing ? `: ${miss
 		await gone;
 	}
 });
+
+function byFreeze(a: Report | undefined, b: Report | undefined): number {
+	return Date.parse(a?.frozenAt ?? "") - Date.parse(b?.frozenAt ?? "");
+}

@@ -19,6 +19,7 @@ import {
 	outcomeOf,
 	statusFileText,
 } from "../../extensions/vm-snapshot-linux/azure/azure-status.ts";
+import { guestConfigSchema } from "../../extensions/vm-snapshot-linux/azure/guest-config.ts";
 import { renewStatus } from "../../extensions/vm-snapshot-linux/azure/status-files.ts";
 import { makeFakeReport } from "../fakes/fake-report.ts";
 import { poll } from "../fixtures/poll.ts";
@@ -62,6 +63,14 @@ describe("Azure's codes", () => {
 			expect(page).toContain(`| ${code} | ${name} | ${health} | ${told} |`);
 		}
 	});
+});
+
+test("docs/azure.md lists every key of the configuration, with its default", () => {
+	const defaults: Record<string, unknown> = guestConfigSchema.parse({ version: 1 });
+	for (const [key, schema] of Object.entries(guestConfigSchema.shape)) {
+		const told = key === "version" ? "required" : `\`${JSON.stringify(defaults[key] ?? null)}\``;
+		expect(page).toContain(`| \`${key}\` | ${told} | ${schema.description} |`);
+	}
 });
 
 describe("a status", () => {

@@ -5,7 +5,7 @@ import { readHandlerEnvironment } from "../../kit/handler-environment.ts";
 import { endTaskIn } from "./end-task.ts";
 import { recoverTasks } from "./recover-tasks.ts";
 import { readTaskFacts } from "./task-facts.ts";
-import { openTaskStore, type TaskRecord } from "./task-store.ts";
+import { isRunning, openTaskStore, type TaskRecord } from "./task-store.ts";
 
 const pollMs = 50;
 
@@ -22,8 +22,9 @@ export async function disableTasks(given: {
 	const { packageFolder, now } = given;
 	const environment = await readHandlerEnvironment(packageFolder);
 	const running = await cancelWaiting();
-	for (const { process: identity } of running) {
-		if (identity === undefined || !isSameProcessAlive(identity)) continue;
+	for (const task of running) {
+		const identity = task.process;
+		if (identity === undefined || !(await isRunning(task))) continue;
 		process.kill(identity.pid, "SIGTERM");
 		const deadline = performance.now() + given.limitMs;
 		while (isSameProcessAlive(identity)) {

@@ -163,7 +163,7 @@ function startJobProcess({ job, packageFolder }: Enabling, { sequenceNumbers }: 
 	child.unref();
 }
 
-/** "No settings" is an empty file with Azure's agents. A file that is not there for a number is a mistake told later. */
+/** "No settings" is an empty 0.settings with Azure's agents. */
 async function isWithoutSettings(
 	{ configFolder }: HandlerEnvironment,
 	{ sequenceNumber = 0 }: EnableOptions,

@@ -24,7 +24,7 @@ export async function recoverTasks(
 ): Promise<void> {
 	const left = await thawUnlessBusy(given.runFolder);
 	for (const task of store.tasks) {
-		if (task.state === "running" && !isRunning(task)) {
+		if (task.state === "running" && !(await isRunning(task))) {
 			const report = await findReport(given.runFolder, task.jobId);
 			const facts = await readTaskFacts(task);
 			await endTaskIn(store, { ...given, facts, outcome: outcomeAfterLoss(report, left), now: given.now() });

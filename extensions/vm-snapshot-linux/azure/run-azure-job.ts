@@ -25,7 +25,7 @@ import { findLunDisks, type LunDisk } from "./lun-disks.ts";
 import { asSettingsError } from "./settings-error.ts";
 import { renewStatus, type StatusRenewal } from "./status-files.ts";
 import { readTaskFacts } from "./task-facts.ts";
-import { openTaskStore, ownIdentity, type TaskRecord } from "./task-store.ts";
+import { openTaskStore, readOwnIdentity, type TaskRecord } from "./task-store.ts";
 import { uploadStatus } from "./upload-status.ts";
 import { waitForMachine } from "./wait-for-machine.ts";
 
@@ -49,6 +49,9 @@ type TaskRun = AzureJobOptions & {
 	readonly renewal: StatusRenewal;
 };
 
+/** What the service gets besides, when the next task may begin already. */
+type Upload = { readonly uri: string; readonly status: Record<string, unknown> };
+
 /** Runs the task of the sequence number if nobody did. Its end is told by its status file only. */
 export async function runAzureJob(options: AzureJobOptions): Promise<void> {
 	const { packageFolder, config, signal, now } = options;
@@ -62,19 +65,25 @@ export async function runAzureJob(options: AzureJobOptions): Promise<void> {
 	const facts = await readTaskFacts(record);
 	await using renewal = renewStatus({ packageFolder, statusFolder, facts, now });
 	const end = (outcome: TaskOutcome) => endTask(packageFolder, { environment, facts, outcome, now: now() });
+	let upload: Upload | undefined;
 	try {
 		await using _machine = await waitForMachine({ ...config, limitMs: config.startWithinMs, signal });
 		await thawLeftovers(config.runFolder);
 		if (!(await claim(options, record.taskId))) return;
-		await runTask({ ...options, environment, record, facts, renewal });
+		upload = await runTask({ ...options, environment, record, facts, renewal });
 	} catch (thrown) {
 		const error = worstError(thrown);
 		await end({ status: "error", code: azureCodeOf(error), message: `${error.code}: ${error.message}` });
 	}
+	if (upload === undefined) return;
+	const { uri, status } = upload;
+	await uploadStatus(uri, statusFileText(status, now(), "azure")).catch((error: Error) =>
+		note(environment.logFolder, `${record.jobId}: the status could not be uploaded: ${error.message}`, now()),
+	);
 }
 
-async function runTask(run: TaskRun): Promise<void> {
-	const { config, hostAddress: address, environment, facts, renewal, record } = run;
+async function runTask(run: TaskRun): Promise<Upload | undefined> {
+	const { config, hostAddress: address, environment, facts, renewal } = run;
 	const task = await readTask(run);
 	const findDisks = () => findLunDisks({ linksFolder: config.diskLinksFolder, sysFolder: "/sys" });
 	const disks = chooseDisks(task, await findDisks());
@@ -111,11 +120,7 @@ async function runTask(run: TaskRun): Promise<void> {
 		await using started = startJob(request, systemClock());
 		await runJob(host, started);
 	}
-	if (status === undefined || task.statusBlobUri === undefined) return;
-	const text = statusFileText(status, run.now(), "azure");
-	await uploadStatus(task.statusBlobUri, text).catch((error: Error) =>
-		note(environment.logFolder, `${record.jobId}: the status could not be uploaded: ${error.message}`, run.now()),
-	);
+	return status === undefined || task.statusBlobUri === undefined ? undefined : { uri: task.statusBlobUri, status };
 }
 
 function composeOutcome(host: InsideHost, report: Report, problem: string): TaskOutcome {
@@ -196,7 +201,7 @@ async function findAccepted({ packageFolder, sequenceNumber }: AzureJobOptions):
 async function claim({ packageFolder }: AzureJobOptions, taskId: string): Promise<boolean> {
 	await using store = await openTaskStore(packageFolder);
 	const task = store.tasks.find((one) => one.taskId === taskId);
-	const identity = ownIdentity();
+	const identity = await readOwnIdentity();
 	if (task?.state !== "accepted" || identity === undefined) return false;
 	task.state = "running";
 	task.process = identity;

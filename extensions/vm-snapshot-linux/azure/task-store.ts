@@ -8,6 +8,7 @@
 import { access } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { readBootId } from "../../../platform/linux/boot-id.ts";
 import { takeFileLock } from "../../../platform/linux/file-lock.ts";
 import { findProcessIdentity, isSameProcessAlive } from "../../../platform/linux/process-identity.ts";
 import { findSmallJson } from "../../../platform/read-small-json.ts";
@@ -26,7 +27,8 @@ const taskRecordSchema = z.object({
 	startTicks: z.string(),
 	acceptedAt: z.string(),
 	state: z.enum(["accepted", "running", "ended"]),
-	process: z.object({ pid: z.int(), startTime: z.string() }).optional(),
+	/** Of its job. A pid and a start time name one process of one boot. */
+	process: z.object({ pid: z.int(), startTime: z.string(), bootId: z.string() }).optional(),
 	/** The `status` of the status file, once it is known for good. */
 	outcome: z.record(z.string(), z.unknown()).optional(),
 });
@@ -76,10 +78,12 @@ export async function openTaskStore(packageFolder: string): Promise<TaskStore> {
 	};
 }
 
-export function isRunning(task: Pick<TaskRecord, "state" | "process">): boolean {
-	return task.state === "running" && task.process !== undefined && isSameProcessAlive(task.process);
+export async function isRunning(task: Pick<TaskRecord, "state" | "process">): Promise<boolean> {
+	if (task.state !== "running" || task.process === undefined) return false;
+	return task.process.bootId === (await readBootId()) && isSameProcessAlive(task.process);
 }
 
-export function ownIdentity(): TaskRecord["process"] {
-	return findProcessIdentity(process.pid);
+export async function readOwnIdentity(): Promise<TaskRecord["process"]> {
+	const identity = findProcessIdentity(process.pid);
+	return identity === undefined ? undefined : { ...identity, bootId: await readBootId() };
 }
