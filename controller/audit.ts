@@ -29,22 +29,22 @@ export type Audit = AsyncDisposable & {
 	note(deed: Deed, outcome: Outcome): Promise<void>;
 	/**
 	 * As `note`, for what anybody can cause at will: the same again within a minute is counted, and written as one more
-	 * entry with `details.repeated`, so that a flood is told of and does not fill the disk.
+	 * entry with `details.repeated`, so that a flood is told of and does not fill the disk. True for the first.
 	 */
-	noteRefused(deed: Deed, code: ErrorCode): Promise<void>;
+	noteRepeatable(deed: Deed, outcome: Outcome): Promise<boolean>;
 };
 
 export const controllerActor: Actor = { name: "controller", role: "controller", address: "-" };
 
 const repeatedWithinMs = 60_000;
-/** Different refusals within that time; what comes on top is counted in one entry. */
-const refusalsKept = 200;
+/** Different deeds within that time, of those whom we know and of all others; what comes on top is one more. */
+const differentKept = { known: 200, unknown: 100 };
 const mostText = 256;
 
-type Refusal = { readonly deed: Deed; readonly code: ErrorCode; readonly timer: NodeJS.Timeout; repeated: number };
+type Counted = { readonly deed: Deed; readonly outcome: Outcome; readonly timer: NodeJS.Timeout; repeated: number };
 
 export function makeAudit(store: Pick<Store, "addAuditEntry" | "settleAuditEntry">, log: Log): Audit {
-	const refusals = new Map<string, Refusal>();
+	const counted = { known: new Map<string, Counted>(), unknown: new Map<string, Counted>() };
 
 	const add = (deed: Deed, outcome: string) => store.addAuditEntry(makeEntry(deed, outcome));
 	const failed = ({ action }: Deed) => {
@@ -56,13 +56,13 @@ export function makeAudit(store: Pick<Store, "addAuditEntry" | "settleAuditEntry
 		await add(deed, outcome).catch(failed(deed));
 	}
 
-	async function tellRepeated(key: string): Promise<void> {
-		const refusal = refusals.get(key);
-		refusals.delete(key);
-		if (refusal === undefined) return;
-		clearTimeout(refusal.timer);
-		const { deed, code, repeated } = refusal;
-		if (repeated > 0) await note({ ...deed, details: { ...deed.details, repeated } }, code);
+	async function tellRepeated(kind: keyof typeof counted, key: string): Promise<void> {
+		const found = counted[kind].get(key);
+		counted[kind].delete(key);
+		if (found === undefined) return;
+		clearTimeout(found.timer);
+		const { deed, outcome, repeated } = found;
+		if (repeated > 0) await note({ ...deed, details: { ...deed.details, repeated } }, outcome);
 	}
 
 	return {
@@ -77,23 +77,26 @@ export function makeAudit(store: Pick<Store, "addAuditEntry" | "settleAuditEntry
 				},
 			};
 		},
-		async noteRefused(deed, code) {
-			const { actor, action } = deed;
-			const own = JSON.stringify([actor.name, actor.serial, actor.address, action, code]);
-			const isKnown = refusals.has(own) || refusals.size < refusalsKept;
-			const key = isKnown ? own : "many";
-			const told = isKnown ? deed : { actor: { name: "many", role: "nobody", address: "many" }, action: "many" };
-			const known = refusals.get(key);
-			if (known !== undefined) {
-				known.repeated += 1;
-				return;
+		async noteRepeatable(deed, outcome) {
+			const { actor, action, target } = deed;
+			const kind = actor.name === "nobody" ? "unknown" : "known";
+			const own = JSON.stringify([actor.name, actor.serial, actor.address, action, target, outcome]);
+			const isOwn = counted[kind].has(own) || counted[kind].size < differentKept[kind];
+			const key = isOwn ? own : "many";
+			const told = isOwn ? deed : { actor: { name: "many", role: kind, address: "many" }, action: "many" };
+			const before = counted[kind].get(key);
+			if (before !== undefined) {
+				before.repeated += 1;
+				return false;
 			}
-			const timer = setTimeout(() => void tellRepeated(key), repeatedWithinMs).unref();
-			refusals.set(key, { deed: told, code, timer, repeated: 0 });
-			await note(told, code);
+			const timer = setTimeout(() => void tellRepeated(kind, key), repeatedWithinMs).unref();
+			counted[kind].set(key, { deed: told, outcome, timer, repeated: 0 });
+			await note(told, outcome);
+			return isOwn;
 		},
 		async [Symbol.asyncDispose]() {
-			for (const key of [...refusals.keys()]) await tellRepeated(key);
+			for (const kind of ["known", "unknown"] as const)
+				for (const key of [...counted[kind].keys()]) await tellRepeated(kind, key);
 		},
 	};
 }

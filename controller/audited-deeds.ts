@@ -39,7 +39,7 @@ export async function greetAudited(audit: Audit, agentId: string, greet: () => P
 		return await greet();
 	} catch (error) {
 		const deed = { actor: agentActor(agentId), action: "agent.connect", target: agentId };
-		await audit.noteRefused(deed, asStillpointError(error).code);
+		await audit.noteRepeatable(deed, asStillpointError(error).code);
 		throw error;
 	}
 }

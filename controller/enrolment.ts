@@ -15,6 +15,8 @@ import { formatToken, hashSecret, makeToken, parseToken } from "./tokens.ts";
 export type Enrolment = {
 	/** The secret is shown this once; the store keeps its hash. */
 	makeToken(validMs: number): Promise<z.output<typeof tokenResponseSchema>>;
+	/** `token-invalid` unless it could be used now; uses nothing. */
+	requireUsableToken(text: string): Promise<void>;
 	/** `token-invalid` says nothing of why; a request that is no good does not use the token up. */
 	enrol(body: unknown): Promise<z.output<typeof enrolResponseSchema>>;
 	/** Keeps who wants to be enrolled and why, for an operator to see. Anybody may ask, so nothing follows from it. */
@@ -22,7 +24,20 @@ export type Enrolment = {
 };
 
 export function makeEnrolment(store: Store, authority: CertificateAuthority): Enrolment {
+	const refused = () => new StillpointError("token-invalid", "the enrolment token was refused");
+
+	async function readUsableToken(text: string): Promise<{ id: string; secretHash: string }> {
+		const token = parseToken(text);
+		if (token === undefined || token.caFingerprint !== authority.fingerprint) throw refused();
+		const stored = { id: token.id, secretHash: hashSecret(token) };
+		if (!(await store.isTokenUsable(stored, new Date().toISOString()))) throw refused();
+		return stored;
+	}
+
 	return {
+		async requireUsableToken(text) {
+			await readUsableToken(text);
+		},
 		async makeToken(validMs) {
 			const token = makeToken(authority.fingerprint);
 			const expiresAt = new Date(Date.now() + validMs).toISOString();
@@ -31,11 +46,7 @@ export function makeEnrolment(store: Store, authority: CertificateAuthority): En
 		},
 		async enrol(body) {
 			const { token: text, csr, machine } = parseFields(enrolRequestSchema, body, "message-invalid");
-			const token = parseToken(text);
-			const refused = () => new StillpointError("token-invalid", "the enrolment token was refused");
-			if (token === undefined || token.caFingerprint !== authority.fingerprint) throw refused();
-			const stored = { id: token.id, secretHash: hashSecret(token) };
-			if (!(await store.isTokenUsable(stored, new Date().toISOString()))) throw refused();
+			const stored = await readUsableToken(text);
 			const agentId = `agent-${randomBytes(8).toString("hex")}`;
 			const certificate = await authority.issueAgent(agentId, csr);
 			const enrolledAt = new Date().toISOString();

@@ -115,8 +115,8 @@ export async function runController(options: RunControllerOptions): Promise<void
 	const streams = makeEventStreams(events, streamsLimited, log);
 	const credentials = makeCredentials(store, authority, (name) => streams.cut(name));
 	const rates = makeRateLimits({ ...requestRates, ...options.rates });
-	const apiParts = { store, credentials, enrolment, links, jobs, folders, verifications, events, streams };
-	const api = makeApi({ ...apiParts, routes: routeTable, rates, audit, log });
+	const apiParts = { store, credentials, enrolment, links, jobs, folders, verifications, audit, events, streams };
+	const api = makeApi({ ...apiParts, routes: routeTable, rates, log });
 	const identity = await authority.issueServer([listenHost, ...(options.serverNames ?? [])]);
 	const server = parts.use(
 		await startHttpsServer({

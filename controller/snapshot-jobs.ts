@@ -24,6 +24,8 @@ export type SnapshotJobs = AsyncDisposable & {
 	read(jobId: string): Promise<ControllerJob>;
 	/** Newest first, without reports. */
 	list(): Promise<ControllerJob[]>;
+	/** From memory, without reports. */
+	listRunning(): ControllerJob[];
 	/** Waits until the job is in another state than `state` (without one: until it has ended), at most `waitMs`. */
 	readWhenChanged(
 		jobId: string,
@@ -127,6 +129,7 @@ export function makeSnapshotJobs(parts: SnapshotJobsParts): SnapshotJobs {
 		read,
 		list: async () =>
 			(await store.listJobs(listLimit)).map(({ job }) => findRunning(job.jobId)?.live.stored.job ?? job),
+		listRunning: () => [...running.values()].filter(({ live }) => !live.ended).map(({ live }) => live.stored.job),
 		async readWhenChanged(jobId, waitMs, seen, signal) {
 			using deadline = startDeadline(waitMs, "a change of the job", [signal]);
 			for (;;) {

@@ -32,6 +32,7 @@ export const enrolmentRoutes = [
 			action: "agent.enrol",
 			tell: ({ body }, answer) => ({ target: answer?.agentId, details: { hostname: body.machine.hostname } }),
 		},
+		admit: ({ enrolment }, { token }) => enrolment.requireUsableToken(token),
 		handle: ({ enrolment }, { body }) => enrolment.enrol(body),
 	}),
 	defineRoute({
@@ -67,17 +68,15 @@ export const enrolmentRoutes = [
 		status: 202,
 		answer: z.object({ id: z.string() }),
 		errors: [],
-		audit: {
-			action: "enrolment.request",
-			tell: ({ body }, answer) => ({
-				target: answer?.id,
-				details: { hostname: body.machine.hostname, formerAgentId: body.formerAgentId, reason: body.reason },
-			}),
-		},
-		async handle({ enrolment, events }, { body, address }) {
+		audit: { action: "enrolment.request", claim: true },
+		async handle({ enrolment, events, audit }, { body, address, actor }) {
 			const request = await enrolment.requestEnrolment(body, address);
-			events.publish({ type: "enrolment-request", request });
-			return { id: request.id };
+			const { id, formerAgentId, reason } = request;
+			const deed = { actor, action: "enrolment.request", target: body.machine.hostname };
+			// A machine that asks again and again, and a flood, push nothing else out of the events that are kept.
+			if (await audit.noteRepeatable({ ...deed, details: { requestId: id, formerAgentId, reason } }, "ok"))
+				events.publish({ type: "enrolment-request", request });
+			return { id };
 		},
 	}),
 	defineRoute({

@@ -1,6 +1,6 @@
 import { type ControllerEvent, controllerEventSchema } from "../../contracts/controller-api.ts";
 import { requireAccess } from "../caller.ts";
-import type { StreamOptions } from "../event-streams.ts";
+import type { StreamOptions } from "../event-stream.ts";
 import { jobEvent } from "../events.ts";
 import { type ApiParts, type CheckedRequest, defineRoute } from "./route.ts";
 import { jobParams, nothing } from "./route-parts.ts";
@@ -78,7 +78,7 @@ export const eventRoutes = [
 				isWanted: () => true,
 				isLast: () => false,
 				async readState(): Promise<State> {
-					const open = (await parts.jobs.list()).filter((job) => job.endedAt === undefined).map(jobEvent);
+					const open = parts.jobs.listRunning().map(jobEvent);
 					const agents = (await parts.store.listAgents()).map(({ agentId }) => agentId);
 					return {
 						type: "state",

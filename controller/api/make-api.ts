@@ -4,9 +4,9 @@ import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import { type Context, Hono } from "hono";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import { asStillpointError, StillpointError } from "../../contracts/errors.ts";
-import type { Actor, Audit, Deed } from "../audit.ts";
+import type { Actor, Deed } from "../audit.ts";
 import { type Caller, identifyCaller, requireAccess } from "../caller.ts";
-import { streamHeaders } from "../event-streams.ts";
+import { streamHeaders } from "../event-stream.ts";
 import { httpStatusOf } from "../http-status.ts";
 import type { Log } from "../log.ts";
 import type { RateLimits } from "../rate-limits.ts";
@@ -16,7 +16,6 @@ import type { AnyRoute, ApiParts } from "./route.ts";
 export type ApiEnv = { Bindings: HttpBindings };
 export type ApiOptions = ApiParts & {
 	readonly rates: RateLimits;
-	readonly audit: Audit;
 	readonly log: Log;
 };
 
@@ -68,17 +67,19 @@ async function serve(options: ApiOptions, route: AnyRoute, context: Context<ApiE
 		await rates.takeRequest(caller, address, route.audit !== undefined);
 		if (route.access !== "anybody") requireAccess(caller, route.access);
 		checked = await checkRequest(route, context);
+		await route.admit?.(options, checked.body);
 	} catch (error) {
 		if (route.audit !== undefined) {
 			const deed = { actor, action: route.audit.action, target: Object.values(context.req.param())[0] };
-			await audit.noteRefused(deed, asStillpointError(error).code);
+			await audit.noteRepeatable(deed, asStillpointError(error).code);
 		}
 		throw error;
 	}
 	const { incoming, outgoing } = context.env;
-	const request = { ...checked, caller, address, signal: context.req.raw.signal, incoming, outgoing };
+	const request = { ...checked, caller, actor, address, signal: context.req.raw.signal, incoming, outgoing };
 	const work = () => route.handle(options, request);
-	if (route.audit !== undefined) return audited(options, route.audit, actor, checked, work);
+	if (route.audit?.claim === true) return await work();
+	if (route.audit !== undefined) return await audited(options, route.audit, actor, checked, work);
 	if (route.isStream && incoming.method === "HEAD") return undefined;
 	const answer = await work();
 	// It may have waited, and the caller may have been revoked meanwhile.

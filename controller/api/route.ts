@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { z } from "zod";
 import type { ErrorCode } from "../../contracts/errors.ts";
 import type { AgentLinks } from "../agent-links.ts";
+import type { Actor, Audit } from "../audit.ts";
 import type { Access, Caller } from "../caller.ts";
 import type { Credentials } from "../credentials.ts";
 import type { Enrolment } from "../enrolment.ts";
@@ -22,6 +23,7 @@ export type ApiParts = {
 	readonly jobs: SnapshotJobs;
 	readonly folders: RecoveryPointFolders;
 	readonly verifications: Verifications;
+	readonly audit: Audit;
 	readonly events: ControllerEvents;
 	readonly streams: EventStreams;
 };
@@ -32,6 +34,7 @@ export type CheckedRequest<P, Q, B> = {
 	readonly query: Q;
 	readonly body: B;
 	readonly caller: Caller;
+	readonly actor: Actor;
 	/** Of who asks, as text. */
 	readonly address: string;
 	/** Aborted when who asks has gone. */
@@ -64,6 +67,8 @@ export type Route<P extends Shape, Q extends Shape, B extends z.ZodType, A exten
 	readonly status: 200 | 201 | 202;
 	/** Codes of this route besides those that every route has. */
 	readonly errors: readonly ErrorCode[];
+	/** What is refused here was no deed yet: for what anybody can try again and again. */
+	admit?(parts: ApiParts, body: z.output<B>): Promise<void>;
 	/** The answer is a stream of events of this schema, written by `handle`. */
 	readonly isStream?: boolean;
 	handle(parts: ApiParts, request: CheckedRequest<z.output<P>, z.output<Q>, z.output<B>>): Promise<z.output<A>>;
@@ -74,6 +79,8 @@ export type Route<P extends Shape, Q extends Shape, B extends z.ZodType, A exten
 			readonly body: { readonly schema: B; readonly invalid: ErrorCode; readonly maxBytes: number };
 			readonly audit: {
 				readonly action: string;
+				/** Anybody may do it at will and nothing follows from it: `handle` notes it itself. */
+				readonly claim?: true;
 				/** It undoes: done even when the audit log cannot be written, which is then only logged. */
 				readonly always?: true;
 				/** What the entry says besides, before (without an answer) and after. No secrets. */

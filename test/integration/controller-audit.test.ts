@@ -111,7 +111,7 @@ describe("the audit log", () => {
 		await ask(controller, "POST", "/v1/enrolment-requests", { as: {}, body: { machine, reason: "\u001b[31mred" } });
 		expect((await list({ action: "job.cancel", limit: 1 }))[0]?.target).toBe("x?operator?");
 		const [request] = await list({ action: "enrolment.request" });
-		expect(request?.details).toMatchObject({ hostname: "good??host", reason: "?[31mred" });
+		expect(request).toMatchObject({ target: "good??host", details: { reason: "?[31mred" } });
 	});
 });
 
@@ -156,7 +156,10 @@ describe("a flood of refusals", () => {
 	test("becomes two entries of one caller, and a bounded number of many callers", async () => {
 		const { entries, audit } = makeSink();
 		const refuse = (address: string) =>
-			audit.noteRefused({ actor: { name: "nobody", role: "nobody", address }, action: "agent.enrol" }, "token-invalid");
+			audit.noteRepeatable(
+				{ actor: { name: "nobody", role: "nobody", address }, action: "agent.enrol" },
+				"token-invalid",
+			);
 		for (let count = 0; count < 500; count += 1) await refuse("192.0.2.1");
 		expect(entries).toHaveLength(1);
 		for (let count = 0; count < 5_000; count += 1) await refuse(`198.51.${count >> 8}.${count & 255}`);
@@ -165,6 +168,22 @@ describe("a flood of refusals", () => {
 		const repeated = entries.map(({ details }) => Number(details?.["repeated"] ?? 0)).reduce((sum, one) => sum + one);
 		const first = entries.filter(({ details }) => details === undefined).length;
 		expect(repeated + first).toBe(5_500);
+	});
+
+	test("of bad tokens and of wishes to be enrolled that anybody may send is not an entry for each", async () => {
+		const count = async () => (await list({ limit: 1_000 })).length;
+		const before = await count();
+		const { token } = await controller.client.createToken();
+		const wrong = token.replace(/\.[^.]{43}\./, `.${"A".repeat(43)}.`);
+		const machine = { hostname: "flood", platform: "linux" };
+		const body = { token: wrong, csr: (await makeKeyAndRequest()).csr, machine };
+		for (let times = 0; times < 10; times += 1) {
+			expect((await ask(controller, "POST", "/v1/enrol", { as: {}, body })).code).toBe("token-invalid");
+			const wish = { machine, reason: "a copy" };
+			expect((await ask(controller, "POST", "/v1/enrolment-requests", { as: {}, body: wish })).status).toBe(202);
+		}
+		expect((await count()) - before).toBeLessThanOrEqual(3);
+		expect(await list({ action: "enrolment.request", target: "flood" })).toHaveLength(1);
 	});
 
 	test("a certificate is renewed in writing: begun before it is given out, and settled with what came of it", async () => {

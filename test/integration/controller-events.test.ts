@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ControllerEvent } from "../../contracts/controller-api.ts";
 import { connectController } from "../../controller/client.ts";
-import { makeEventStreams, type StreamOptions, streamLimits } from "../../controller/event-streams.ts";
+import type { StreamOptions } from "../../controller/event-stream.ts";
+import { makeEventStreams, streamLimits } from "../../controller/event-streams.ts";
 import { makeControllerEvents } from "../../controller/events.ts";
 import type { FakeAgent } from "../fakes/fake-agent.ts";
 import { fakeMachine } from "../fakes/fake-enrolment.ts";
@@ -192,7 +193,50 @@ describe("a client", () => {
 	});
 });
 
-describe("a reader that does not read", () => {
+describe("a reader that is slow or gone", () => {
+	test("that went before its stream began leaves nothing behind, and one whose credential ended then is refused", async () => {
+		const quiet = () => {};
+		const hub = makeEventStreams(makeControllerEvents(), streamLimits, {
+			debug: quiet,
+			info: quiet,
+			warn: quiet,
+			error: quiet,
+		});
+		const ready = Promise.withResolvers<void>();
+		const answers: Promise<void>[] = [];
+		const server = createServer((_, response) => {
+			const options: StreamOptions = {
+				response,
+				credential: "x",
+				credentialExpiresAtMs: Date.now() + 60_000,
+				lastEventId: undefined,
+				isWanted: () => true,
+				isLast: () => false,
+				readState: () => ready.promise.then(() => ({ type: "state", jobs: [], agents: [] })),
+				isOver: () => false,
+			};
+			answers.push(hub.open(options));
+			answers.at(-1)?.catch(() => response.writeHead(403).end());
+		});
+		server.listen(0, "127.0.0.1");
+		await once(server, "listening");
+		const { port } = server.address() as AddressInfo;
+		const gone = get({ port, agent: false }).on("error", quiet);
+		await poll(() => hub.count).toBe(1);
+		gone.destroy();
+		await poll(() => hub.count).toBe(0);
+		const revoked = get({ port, agent: false }).on("error", quiet);
+		await poll(() => hub.count).toBe(1);
+		hub.cut("x");
+		ready.resolve();
+		const [incoming] = (await once(revoked, "response")) as [IncomingMessage];
+		expect(incoming.statusCode).toBe(403);
+		await expect(answers[1]).rejects.toMatchObject({ code: "certificate-revoked" });
+		expect(hub.count).toBe(0);
+		await hub[Symbol.asyncDispose]();
+		server.close();
+	});
+
 	test("is cut off; meanwhile no more than its connection takes is kept for it, and others hear everything", async () => {
 		const events = makeControllerEvents(200);
 		const quiet = () => {};
