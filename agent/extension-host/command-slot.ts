@@ -43,10 +43,22 @@ export async function dropSlot(folders: PrivateFolders): Promise<void> {
 	await rm(slotResultPath(folders), { force: true });
 }
 
+export type SlotResult = {
+	readonly began: boolean;
+	/** Of a foreign handler: what of the run cleared its environment is known by it. */
+	readonly namespace?: string;
+	readonly exitStatus?: number;
+};
+
 /** What the shell around the command told: whether the command began, and its exit status once it ended. */
-export async function readSlotResult(folders: PrivateFolders): Promise<{ began: boolean; exitStatus?: number }> {
+export async function readSlotResult(folders: PrivateFolders): Promise<SlotResult> {
 	const is = { code: "state-unusable", limitBytes: 4_096 } as const;
 	const text = (await findSmallFile(slotResultPath(folders), is).catch(() => undefined)) ?? "";
 	const status = /^exit (\d{1,3})$/m.exec(text)?.[1];
-	return { began: /^ready$/m.test(text), ...(status === undefined ? {} : { exitStatus: Number(status) }) };
+	const [began, namespace] = /^ready(?: (mnt:\[\d+\]))?$/m.exec(text) ?? [];
+	return {
+		began: began !== undefined,
+		...(namespace === undefined ? {} : { namespace }),
+		...(status === undefined ? {} : { exitStatus: Number(status) }),
+	};
 }

@@ -19,13 +19,15 @@ export type WantedProcesses = {
 	readonly stateView: string;
 	/** Only those with this line in their environment (`NAME=value`), and whoever shares their mount namespace. */
 	readonly variable?: string | undefined;
+	/** And those of this mount namespace, where it is the handler's. */
+	readonly namespace?: string | undefined;
 };
 
 /**
  * The processes of a handler, whatever session or group they went to: those whose mount namespace shows the handler's
  * view, those that carry its mark in their environment, and all that descend from either. Reads procfs only.
  */
-export function findHandlerProcesses({ stateView, variable }: WantedProcesses): ProcessIdentity[] {
+export function findHandlerProcesses({ stateView, variable, namespace: wanted }: WantedProcesses): ProcessIdentity[] {
 	const shows = makeViewCheck(stateView);
 	const mark = `${handlerMark}=${stateView}`;
 	const own = readlinkSync("/proc/self/ns/mnt");
@@ -39,6 +41,7 @@ export function findHandlerProcesses({ stateView, variable }: WantedProcesses): 
 		found.set(pid, { namespace, named: variable === undefined || environment.includes(variable) });
 	}
 	const namespaces = new Set([...found.values()].filter(({ named }) => named).map(({ namespace }) => namespace));
+	if (wanted !== undefined) namespaces.add(wanted);
 	namespaces.delete(own);
 	const roots = [...found].filter(([, one]) => one.named || namespaces.has(one.namespace)).map(([pid]) => pid);
 	return [...withDescendants(roots)].flatMap((pid) => findProcessIdentity(pid) ?? []).filter(isSameProcessAlive);

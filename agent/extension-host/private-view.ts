@@ -10,7 +10,7 @@ import { replaceFile } from "./replace-file.ts";
 /**
  * Runs a command line in a mount namespace of its own: what the host mounts and unmounts still comes in, nothing goes
  * out. The agent's own state is covered, so that no handler comes upon keys of another by chance; root could uncover it.
- * Tells on descriptor 3: `ready` when the view stands, then `exit N`, which is on the disk even when nobody waits.
+ * Tells on descriptor 3: `ready NAMESPACE` when the view stands, then `exit N`, which is on the disk even when nobody waits.
  */
 const viewScript = `set -e
 view=$1 logView=$2 logs=$3 name=$4 empty=$5 hidden=$6 cwd=$7 command=$8
@@ -23,7 +23,7 @@ bind "$logs" "${azureLogFolder}/$name"
 bind "$empty" "$hidden"
 cd "$cwd"
 set +e
-echo ready >&3
+echo "ready $(readlink /proc/self/ns/mnt)" >&3
 /bin/sh -c "$command" 3>&-
 echo "exit $?" >&3`;
 

@@ -211,7 +211,9 @@ function findRun({ place }: HandlerCommandRun, token: string) {
 }
 
 async function end({ place }: HandlerCommandRun, token: string) {
-	return await endHandlerProcesses({ stateView: place.private.stateView, variable: `${commandMark}=${token}` });
+	const { namespace } = await readSlotResult(place.private);
+	const { stateView } = place.private;
+	return await endHandlerProcesses({ stateView, variable: `${commandMark}=${token}`, namespace });
 }
 
 function keyOf({ place, what, instance, sequenceNumber, environment }: HandlerCommandRun): string {
