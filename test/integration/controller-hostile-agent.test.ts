@@ -265,7 +265,11 @@ describe("what an earlier life left", () => {
 		await controller.stop();
 		{
 			using database = new DatabaseSync(join(state, "controller.sqlite"));
-			database.exec("drop table rejected_reports; pragma user_version = 1");
+			for (const table of ["rejected_reports", "enrolment_requests", "credentials", "audit"])
+				database.exec(`drop table ${table}`);
+			for (const column of ["revoked", "ticket", "ticket_given"])
+				database.exec(`alter table agents drop column ${column}`);
+			database.exec("pragma user_version = 1");
 		}
 		controller = await startController(state);
 		const agent = await addAgent();
