@@ -63,6 +63,8 @@ describe.skipIf(lacking)(`the checks of a handler${lacking ? ` (${lacking})` : "
 		const folder = join(root, name);
 		mkdirSync(folder);
 		cpSync(faultyHandler, folder, { recursive: true });
+		// Where authors keep them: a secret that was shipped was not leaked.
+		writeFileSync(join(folder, "test-settings.json"), JSON.stringify(settings));
 		writeFileSync(join(folder, "faults.txt"), faults.replaceAll(" ", "\n"));
 		const start = faults.startsWith("starts-by-path") ? "/bin/sh ./bin/handler" : "bin/handler";
 		const names = ["install", "uninstall", "update", "enable", "disable"];
