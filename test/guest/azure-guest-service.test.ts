@@ -9,7 +9,7 @@ import {
 	startGuard,
 	thaw,
 } from "../fixtures/loop-file-system.ts";
-import { isWritable } from "../fixtures/snapshot-asker.ts";
+import { isWritable } from "../fixtures/writable.ts";
 
 const missing = requireTools("root", "mkfs.ext4", "losetup", "fsfreeze", "openssl");
 
@@ -27,7 +27,7 @@ describe.skipIf(missing)(`a blob service that fails${missing ? `: ${missing}` : 
 		undo.defer(() => guard[Symbol.dispose]());
 		one = undo.use(await makeLoopFileSystem({ dir, fsType: "ext4", sizeMiB: 32, name: "one" }));
 		two = undo.use(await makeLoopFileSystem({ dir, fsType: "ext4", sizeMiB: 32, name: "two" }));
-		guest = undo.use(await makeAzureGuest(dir, [one, two], { holdLimitMs: 2_000 }));
+		guest = undo.use(await makeAzureGuest(dir, [one, two], { holdLimitMs: 3_000 }));
 	});
 	afterAll(async () => {
 		for (const disk of [one, two]) expect(await thaw(disk.mountPoint), "was left frozen").toBe(false);
@@ -49,7 +49,7 @@ describe.skipIf(missing)(`a blob service that fails${missing ? `: ${missing}` : 
 		expect(inner.vmHealthInfo.vmHealthStatusCode).toBe(code);
 		expect(report).toMatchObject({ achieved: "none", error: { code: "snapshot-failed" } });
 		expect(report?.fileSystems.map(({ result }) => result)).toEqual(["thawed", "thawed"]);
-		for (const disk of [one, two]) expect(await isWritable(disk)).toBe(true);
+		for (const disk of [one, two]) expect(await isWritable(disk.mountPoint, 10_000)).toBe(true);
 		for (const lun of [0, 1]) setBehaviour(lun, "take");
 	});
 

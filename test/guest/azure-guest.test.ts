@@ -12,7 +12,8 @@ import {
 	startGuard,
 	thaw,
 } from "../fixtures/loop-file-system.ts";
-import { isWritable, nameOf } from "../fixtures/snapshot-asker.ts";
+import { nameOf } from "../fixtures/snapshot-asker.ts";
+import { isWritable } from "../fixtures/writable.ts";
 
 const missing = requireTools("root", "mkfs.ext4", "mkfs.xfs", "losetup", "fsfreeze", "openssl");
 
@@ -76,7 +77,7 @@ describe.skipIf(missing)(`as a guest of Azure's contract${missing ? `: ${missing
 	test("of two disks only the one of the task is frozen and taken", async () => {
 		const writable: boolean[] = [];
 		guest.azure.onSnapshot = async () => {
-			writable.push(await isWritable(ext4), await isWritable(xfs));
+			writable.push(await isWritable(ext4.mountPoint, 5_000), await isWritable(xfs.mountPoint, 1_000));
 		};
 		const { report } = readTold(await guest.run({ luns: [1] }));
 		guest.azure.onSnapshot = undefined;

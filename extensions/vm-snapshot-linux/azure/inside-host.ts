@@ -8,7 +8,7 @@
  */
 import { asStillpointError, StillpointError } from "../../../contracts/errors.ts";
 import type { ExtensionEvent, SnapshotRequest } from "../../../contracts/extension.ts";
-import type { JobPhase, PlannedDisk } from "../../../contracts/hold-protocol.ts";
+import type { PlannedDisk } from "../../../contracts/hold-protocol.ts";
 import type { Report } from "../../../contracts/report.ts";
 import { CommandInbox } from "../../kit/command-inbox.ts";
 import type { SnapshotHost } from "../../kit/snapshot-host.ts";
@@ -32,7 +32,6 @@ export type InsideHostOptions = {
 	/** Ends all writing to disks, and resolves when none is under way. */
 	readonly onQuiet: () => Promise<void>;
 	readonly onThawed: () => void;
-	readonly onPhase: (phase: JobPhase) => void;
 	readonly onStuck: (mountPoints: readonly string[]) => void;
 	/** Told once. */
 	readonly onReport: (report: Report) => Promise<void>;
@@ -113,9 +112,6 @@ export function openInsideHost(options: InsideHostOptions): InsideHost {
 	/** What takes time goes on beside: an event is told as soon as it is heard. */
 	async function hear(event: ExtensionEvent): Promise<void> {
 		switch (event.type) {
-			case "phase":
-				options.onPhase(event.phase);
-				return;
 			case "prepared":
 				planned = event.disks;
 				void prepare();
@@ -136,6 +132,7 @@ export function openInsideHost(options: InsideHostOptions): InsideHost {
 			case "report":
 				await options.onReport(event.report);
 				return;
+			case "phase":
 			case "targets":
 				return;
 		}

@@ -64,12 +64,16 @@ export async function runAzureJob(options: AzureJobOptions): Promise<void> {
 	if (record === undefined) return;
 	const facts = await readTaskFacts(record);
 	await using renewal = renewStatus({ packageFolder, statusFolder, facts, now });
-	const end = (outcome: TaskOutcome) => endTask(packageFolder, { environment, facts, outcome, now: now() });
+	let isClaimed = false;
+	// Another process may have taken it while this one waited.
+	const isOurs = ({ state }: TaskRecord) => isClaimed || state === "accepted";
+	const end = (outcome: TaskOutcome) => endTask(packageFolder, { environment, facts, outcome, now: now(), isOurs });
 	let upload: Upload | undefined;
 	try {
 		await using _machine = await waitForMachine({ ...config, limitMs: config.startWithinMs, signal });
 		await thawLeftovers(config.runFolder);
-		if (!(await claim(options, record.taskId))) return;
+		isClaimed = await claim(options, record.taskId);
+		if (!isClaimed) return;
 		upload = await runTask({ ...options, environment, record, facts, renewal });
 	} catch (thrown) {
 		const error = worstError(thrown);
@@ -107,7 +111,6 @@ async function runTask(run: TaskRun): Promise<Upload | undefined> {
 		},
 		onQuiet: () => renewal.hold(),
 		onThawed: () => renewal.release(),
-		onPhase: () => undefined,
 		onStuck: (mountPoints) => {
 			problem = `may still be frozen: ${mountPoints.join(", ")}; run: stillpoint thaw`;
 		},
