@@ -73,6 +73,8 @@ async function* readStream(options: FollowOptions, place: Place): AsyncGenerator
 			if (parsed !== undefined) found.push(parsed);
 		},
 		onError(error) {
+			// Anything else is a field of a later version.
+			if (error.type !== "max-buffer-size-exceeded") return;
 			throw new StillpointError("message-invalid", `GET ${path}: ${error.message}`, { cause: error });
 		},
 	});

@@ -1,5 +1,7 @@
+import { once } from "node:events";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { connect } from "node:tls";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runCommandLine } from "../../command-line/run-command-line.ts";
 import {
@@ -91,6 +93,28 @@ describe("a credential for another host", () => {
 		const { status, stderr } = await run(["agents", ...words]);
 		expect([status, stderr]).toEqual([2, expect.stringContaining(text)]);
 	});
+});
+
+test("the controller's certificate carries the names that --name gives, and no others", async () => {
+	const stop = new AbortController();
+	const out = { stdout: "", stderr: "" };
+	const state = join(folder.path, "named");
+	const words = ["run", "--state-dir", state, "--port", "0", "--name", "backup-1", "--name", "192.0.2.7", "--json"];
+	const running = run(words, stop.signal, out);
+	await poll(() => out.stdout).toContain("caFingerprint");
+	const { port } = JSON.parse(out.stdout);
+	const ca = await readFile(join(state, "ca", "cert.pem"), "utf8");
+	const socket = connect({ port, host: "127.0.0.1", ca, servername: "backup-1" });
+	await once(socket, "secureConnect");
+	expect(socket.authorized).toBe(true);
+	const names = socket.getPeerCertificate().subjectaltname;
+	socket.destroy();
+	expect(names).toMatch(/DNS:backup-1, IP Address:192\.0\.2\.7/);
+	const other = connect({ port, host: "127.0.0.1", ca, servername: "backup-2" });
+	const [error] = await once(other, "error");
+	expect(error.code).toBe("ERR_TLS_CERT_ALTNAME_INVALID");
+	stop.abort();
+	expect((await running).status).toBe(0);
 });
 
 describe("what happens", () => {
