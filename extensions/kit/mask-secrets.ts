@@ -4,7 +4,9 @@ const shortestSecret = 5;
 /** Replaces every text that stands somewhere in the protected settings: for what is said, logged or put in a status. */
 export function maskSecrets(text: string, protectedSettings: Readonly<Record<string, unknown>>): string {
 	const secrets = [...new Set(textsOf(protectedSettings))].sort((a, b) => b.length - a.length);
-	return secrets.reduce((masked, secret) => masked.replaceAll(secret, "[secret]"), text);
+	if (secrets.length === 0) return text;
+	const anyOfThem = secrets.map((secret) => secret.replaceAll(/[\\^$.*+?()[\]{}|/-]/g, "\\$&")).join("|");
+	return text.replaceAll(new RegExp(anyOfThem, "g"), "[secret]");
 }
 
 function* textsOf(value: unknown): Generator<string> {

@@ -32,12 +32,16 @@ export function openStatusReporter(given: {
 	const mask = (text: string) => maskSecrets(text, given.protectedSettings);
 	let last: HandlerStatus | undefined;
 	let writing: Promise<void> = Promise.resolve();
-	const write = (status: HandlerStatus) => {
+	/** One after another; what is to be written is asked for when its turn comes. */
+	const write = (find: () => HandlerStatus | undefined) => {
 		writing = writing
 			.catch(() => undefined)
 			.then(async () => {
+				const status = find();
+				if (status === undefined) return;
 				await mkdir(dirname(path), { recursive: true, mode: 0o700 });
 				await writeHandlerStatus(path, status, now());
+				last = status;
 			})
 			.catch((cause: Error) => {
 				throw new StillpointError("state-unusable", `${path}: ${cause.message}`, { cause });
@@ -49,14 +53,15 @@ export function openStatusReporter(given: {
 			const code = report.code ?? (report.status === "error" ? 1 : 0);
 			const substatus = (report.substatus ?? []).map((one) => ({ ...one, message: mask(one.message) }));
 			const status = { ...report, name, operation, code, substatus, message: mask(report.message) };
-			await write(status);
-			last = status;
+			await write(() => status);
 		},
 		isTerminal: () => last !== undefined && last.status !== "transitioning",
 		async repeat(signal, intervalMs = repeatMs) {
 			while (!signal.aborted) {
 				await sleep(intervalMs, undefined, { signal, ref: false }).catch(() => undefined);
-				if (!signal.aborted && last?.status === "transitioning") await write(last).catch(() => undefined);
+				// Never over an end that was told meanwhile.
+				if (!signal.aborted)
+					await write(() => (last?.status === "transitioning" ? last : undefined)).catch(() => undefined);
 			}
 		},
 	};
