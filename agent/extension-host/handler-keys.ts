@@ -1,5 +1,5 @@
 import { createHash, webcrypto, X509Certificate } from "node:crypto";
-import { mkdir, readdir, rm } from "node:fs/promises";
+import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { findSmallFile } from "../../platform/read-small-file.ts";
 import { loadX509 } from "../../platform/x509.ts";
@@ -68,9 +68,4 @@ async function makeKeys(stateView: string, name: string): Promise<HandlerKeys> {
 	await replaceFile(join(stateView, `${thumbprint}.prv`), pem);
 	await replaceFile(join(stateView, `${thumbprint}.crt`), `${made.toString("pem")}\n`);
 	return { thumbprint, certificate };
-}
-
-export async function removeHandlerKeys(stateView: string): Promise<void> {
-	for (const entry of await readdir(stateView).catch(() => []))
-		if (/^[0-9A-F]{40}\.(crt|prv)$/.test(entry)) await rm(join(stateView, entry), { force: true });
 }
