@@ -1,5 +1,5 @@
-import { execFileSync } from "node:child_process";
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
@@ -125,10 +125,21 @@ describe.skipIf(lacking)(`a handler made with the kit${lacking ? ` (${lacking})`
 		expect(linesOf(host, "enabled.txt")).toEqual([]);
 	});
 
-	test("makes a status folder that is missing, and refuses an unknown command", async () => {
+	test.skipIf(requireTools("root", "unshare", "mount"))("fails on a full disk, before any work", async () => {
+		await using host = await open();
+		await host.enable({ sequenceNumber: 1 });
+		const mounted = 'mount -t tmpfs -o size=8k none status && ! head -c 8192 /dev/zero >status/full 2>&1; exec "$@"';
+		const enable = [process.execPath, join(import.meta.dirname, "../fixtures/kit-example-program.ts"), "enable"];
+		const words = ["--mount", "--propagation", "private", "/bin/sh", "-c", mounted, "sh", ...enable];
+		const env = { ...process.env, ConfigSequenceNumber: "1" };
+		const result = spawnSync("unshare", words, { cwd: host.folder, env, encoding: "utf8" });
+		expect(result).toMatchObject({ status: 78, stderr: expect.stringMatching(/1\.status: ENOSPC/) });
+		expect(linesOf(host, "enabled.txt")).toEqual(["1"]);
+	});
+
+	test("makes a status folder that is missing", async () => {
 		await using host = await open();
 		rmSync(host.statusFolder, { recursive: true });
-		chmodSync(host.folder, 0o700);
 		expect((await host.enable({ sequenceNumber: 1 })).exitCode).toBe(0);
 		expect(await host.readStatus(1)).toMatchObject({ status: "success" });
 	});

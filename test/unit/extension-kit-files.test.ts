@@ -240,6 +240,7 @@ describe("what a handler leaves for its host", () => {
 	test("secrets are masked wherever they stand, longer ones first; what is no text is left", () => {
 		const secrets = { a: "secret", b: { c: ["secret-more", 17, null, true] }, d: "no" };
 		expect(maskSecrets("secret-more, secret, no, 17", secrets)).toBe("[secret], [secret], no, 17");
+		expect(maskSecrets("a.*b$[x], axxb", { a: "a.*b$[x]" })).toBe("[secret], axxb");
 	});
 });
 
