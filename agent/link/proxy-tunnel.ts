@@ -7,7 +7,7 @@ const answerLimitMs = 10_000;
 /**
  * A connection through an HTTP proxy (CONNECT, RFC 9110 9.3.6). Node's parser bounds what the proxy may answer. Name and
  * password of the proxy's URL are sent to the proxy alone and stand in no error.
- * @throws `proxy-failed`; the reason of `signal`
+ * @throws `proxy-failed`
  */
 export async function openProxyTunnel(proxy: URL, target: string, signal: AbortSignal): Promise<Socket> {
 	const opened = Promise.withResolvers<Socket>();
@@ -26,7 +26,7 @@ export async function openProxyTunnel(proxy: URL, target: string, signal: AbortS
 		call.destroy();
 	}, answerLimitMs);
 	const stop = () => {
-		opened.reject(signal.reason);
+		failed("did not answer in time", signal.reason);
 		call.destroy();
 	};
 	signal.addEventListener("abort", stop, { once: true });

@@ -36,6 +36,8 @@ export type FakeController = AsyncDisposable & {
 	/** Bodies of POST /v1/enrolment-requests, and whether a certificate was shown. */
 	readonly requests: { readonly body: Record<string, unknown>; readonly withCertificate: boolean }[];
 	readonly authority: CertificateAuthority;
+	/** Called for each message of an agent, after what the behaviour says. */
+	onMessage: ((message: AgentMessage) => Promise<void>) | undefined;
 	/** Default: a right answer. */
 	answerEnrolment: ((body: { token: string; csr: string }) => Promise<{ status: number; body: unknown }>) | undefined;
 };
@@ -75,6 +77,7 @@ export async function startFakeController(
 		enrolments,
 		requests,
 		authority,
+		onMessage: undefined,
 		answerEnrolment: undefined,
 		send: (message) => sockets.at(-1)?.send(JSON.stringify(message)),
 		sendRaw: (data, options = { binary: false }) => sockets.at(-1)?.send(data, options),
@@ -85,9 +88,11 @@ export async function startFakeController(
 		},
 	};
 	server.on("upgrade", (request, socket, head) => {
-		const client = request.socket as typeof request.socket & { authorized: boolean };
+		const client = request.socket as TLSSocket;
 		if (!client.authorized || request.url !== "/v1/link") {
-			socket.end("HTTP/1.1 401 Unauthorized\r\n\r\n");
+			const message = `the client certificate was refused: ${client.authorizationError}`;
+			const body = JSON.stringify({ error: { code: "certificate-invalid", message } });
+			socket.end(`HTTP/1.1 403 Refused\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`);
 			return;
 		}
 		webSockets.handleUpgrade(request, socket, head, (webSocket) => {
@@ -99,6 +104,7 @@ export async function startFakeController(
 				if (message.type === "hello") greet(webSocket);
 				if (message.type === "report" && behaviour.acknowledges)
 					webSocket.send(JSON.stringify({ type: "ack", sequence: message.sequence }));
+				void controller.onMessage?.(message);
 			});
 		});
 	});
