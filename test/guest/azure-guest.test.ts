@@ -1,5 +1,5 @@
 /** Snapshots for a host that speaks only Azure's handler contract: settings in, status out, real disks in between. */
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { taskToken } from "../fakes/fake-azure.ts";
@@ -101,6 +101,37 @@ describe.skipIf(missing)(`as a guest of Azure's contract${missing ? `: ${missing
 		expect(inner.snapshotInfo[0]?.snapshotUri).toMatch(/^https:\/\/host\/disk0\?snapshot=/);
 		if (report === undefined) throw new Error("no report");
 		expect(await guest.verify(report)).toMatchObject({ looksLike: "file-system", agrees: true });
+	});
+
+	test("an application that was quiet by its scripts makes it application consistent", async () => {
+		const folder = await mkdtemp(join(dir, "scripts-"));
+		const config = { scriptsFolder: folder };
+		const command = ["/bin/true"];
+		const dropIn = { version: 1, application: "shop", pre: { command }, post: { command } };
+		await writeFile(join(folder, "shop.json"), JSON.stringify(dropIn), { mode: 0o600 });
+		await using other = await makeAzureGuest(dir, [ext4], config);
+		const status = await other.run();
+		expect(status).toMatchObject({ status: "success", code: 0 });
+		expect(readTold(status)).toMatchObject({ consistency: "applicationConsistent", report: { because: [] } });
+		await writeFile(join(folder, "shop.json"), JSON.stringify({ ...dropIn, pre: { command: ["/bin/false"] } }));
+		expect(await other.run()).toMatchObject({ status: "error", code: 300 });
+	});
+
+	test("without settings, or with the command install, it is ready and takes nothing", async () => {
+		await using other = await makeAzureGuest(dir, [ext4]);
+		for (const [sequenceNumber, more] of [
+			[0, { settingsText: "" }],
+			[1, { settingsText: '{"runtimeSettings":[]}' }],
+			[2, { publicSettings: {} }],
+		] as const) {
+			await other.host.enable({ sequenceNumber, ...more });
+			expect(await other.host.readStatus(sequenceNumber)).toMatchObject({ status: "success", code: 0 });
+		}
+		await expect(other.tasks()).rejects.toThrow("ENOENT");
+		const { publicSettings } = other.task({ public: { commandToExecute: "install" } });
+		await other.host.enable({ sequenceNumber: 3, publicSettings });
+		expect(await other.host.readStatus(3)).toMatchObject({ status: "success", code: 0 });
+		expect(other.azure.snapshots).toEqual([]);
 	});
 
 	test("a host that can't is passed over for the blobs before the freeze, and that is told", async () => {

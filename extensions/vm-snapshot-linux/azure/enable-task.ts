@@ -12,6 +12,7 @@ import { spawn } from "node:child_process";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { asStillpointError } from "../../../contracts/errors.ts";
+import { loadProcessCalls } from "../../../platform/linux/freeze-calls.ts";
 import { blankProtectedSettings } from "../../kit/blank-protected-settings.ts";
 import { type HandlerEnvironment, readHandlerEnvironment } from "../../kit/handler-environment.ts";
 import { findHandlerSettings, type HandlerSettings } from "../../kit/handler-settings.ts";
@@ -48,6 +49,8 @@ export async function enableTask(options: EnableOptions): Promise<string | undef
 	const { packageFolder } = options;
 	const environment = await readHandlerEnvironment(packageFolder);
 	if (!(await hadTasks(packageFolder)) && (await isWithoutSettings(environment, options))) return undefined;
+	// Secrets are in its memory from here on.
+	(await loadProcessCalls()).forbidCoreDumps();
 	await using store = await openTaskStore(packageFolder);
 	await recoverTasks(store, { ...options, environment });
 	const enabling: Enabling = { ...options, environment, store, mostRecent: mostRecentSequence(packageFolder) };
@@ -163,13 +166,19 @@ function startJobProcess({ job, packageFolder }: Enabling, { sequenceNumbers }: 
 	child.unref();
 }
 
-/** "No settings" is an empty 0.settings with Azure's agents. */
+/** Settings that can't be read are some: that is told later. "None" is an empty 0.settings with Azure's agents. */
 async function isWithoutSettings(
 	{ configFolder }: HandlerEnvironment,
-	{ sequenceNumber = 0 }: EnableOptions,
+	{ packageFolder, sequenceNumber }: EnableOptions,
 ): Promise<boolean> {
-	const stats = await stat(join(configFolder, `${sequenceNumber}.settings`)).catch(() => undefined);
-	return sequenceNumber === 0 && (stats === undefined || stats.size === 0);
+	const stats = await stat(join(configFolder, `${sequenceNumber ?? 0}.settings`)).catch(() => undefined);
+	if ((sequenceNumber ?? 0) === 0 && stats?.size === 0) return true;
+	try {
+		const settings = await findHandlerSettings(packageFolder, { sequenceNumber });
+		return settings === undefined || isEmpty(settings);
+	} catch {
+		return false;
+	}
 }
 
 function isEmpty({ publicSettings, protectedSettings }: HandlerSettings): boolean {
