@@ -12,16 +12,23 @@ import { bringUpVersion, findCurrentVersion, readInstalledVersions } from "./bri
 import { choosePackages } from "./choose-packages.ts";
 import { checkGraph } from "./dependency-graph.ts";
 import { enableUnit } from "./enable-unit.ts";
-import {
-	disableHandler,
-	type HandlerVersion,
-	notRun,
-	type OnCommand,
-	removeVersion,
-	uninstallHandler,
-} from "./handler.ts";
+import { disableHandler, type HandlerVersion, type OnCommand, removeVersion, uninstallHandler } from "./handler.ts";
 import { findOtherInstances, readHandlerState, writeHandlerEnvironment, writeSettings } from "./handler-files.ts";
 import { privateFoldersOf } from "./handler-place.ts";
+import {
+	aborted,
+	carryUnit,
+	commonWaits,
+	type FailedUnit,
+	firstFailure,
+	type Handler,
+	inTurn,
+	makeHandler,
+	noValue,
+	type Round,
+	toInstalled,
+	untilEnabled,
+} from "./handler-round.ts";
 import type { HostPorts } from "./host-ports.ts";
 import type { InstalledExtension } from "./installed-extension.ts";
 import { noteJobStart } from "./job-note.ts";
@@ -44,32 +51,6 @@ export type ExtensionHost = AsyncDisposable & {
 	list(): Promise<ExtensionInfo[]>;
 };
 
-/** One handler over all rounds. */
-type Handler = {
-	readonly name: string;
-	version: HandlerVersion | undefined;
-	units: Unit[];
-	error: StillpointError | undefined;
-	/** Of the version before, for `enable`. */
-	uninstallExit: string;
-	/** Commands of one handler run one after the other. */
-	turn: Promise<unknown>;
-	/** The task of the last round. */
-	task: Promise<void>;
-	events: Disposable | undefined;
-};
-
-/** What one look at packages and drop-ins gave. */
-type Round = {
-	readonly signal: AbortSignal;
-	readonly units: ReadonlyMap<string, Unit>;
-	readonly waitsFor: ReadonlyMap<string, readonly string[]>;
-	readonly graphFaults: ReadonlyMap<string, StillpointError>;
-	/** By name: resolves when a handler that shall not be enabled is down. */
-	readonly down: ReadonlyMap<string, PromiseWithResolvers<void>>;
-	readonly isFirst: boolean;
-};
-
 export function makeExtensionHost(
 	given: { sources: readonly string[]; settingsFolder: string; jobRuns(): boolean },
 	ports: HostPorts,
@@ -89,7 +70,9 @@ export function makeExtensionHost(
 		state.round = new AbortController();
 		const signal = AbortSignal.any([state.round.signal, stopping]);
 		const names = new Set([...packages.keys(), ...versions.keys(), ...goals.wanted.keys(), ...goals.faults.keys()]);
-		for (const name of names) openHandler(name, await findCurrentVersion(versions.get(name) ?? []));
+		for (const name of names)
+			if (!handlers.has(name))
+				handlers.set(name, makeHandler(name, await findCurrentVersion(versions.get(name) ?? [])));
 		for (const [name, handler] of handlers) {
 			handler.error = goals.faults.get(name);
 			handler.units = unitGoals(name, goals.wanted.get(name)).map((goal) => carryUnit(makeUnit(goal), handler));
@@ -126,27 +109,18 @@ export function makeExtensionHost(
 		return tasks;
 	}
 
-	function openHandler(name: string, version: HandlerVersion | undefined): void {
-		if (handlers.has(name)) return;
-		handlers.set(name, {
-			name,
-			version,
-			units: [],
-			error: undefined,
-			uninstallExit: notRun,
-			turn: Promise.resolve(),
-			task: Promise.resolve(),
-			events: undefined,
-		});
-	}
-
 	async function runHandler(
 		handler: Handler,
 		goal: HandlerGoalState | undefined,
 		source: PackageSource | undefined,
 		round: Round,
 	): Promise<void> {
-		if (handler.error !== undefined) throw handler.error;
+		if (handler.error !== undefined) {
+			// Which number it has is not known either: no status file is touched.
+			for (const unit of handler.units)
+				await failUnit(unit, undefined, { error: handler.error, operation: "settings" }, ports);
+			return;
+		}
 		if ((goal?.state ?? "enabled") !== "enabled") {
 			await bringDown(handler, goal as HandlerGoalState, round);
 			return;
@@ -156,8 +130,11 @@ export function makeExtensionHost(
 		await Promise.all(wanted.map((unit) => checkUnit(unit, handler, round)));
 		const ready = wanted.filter(({ error }) => error === undefined);
 		// What every instance waits for holds up the install, too: it may need what the other one brings.
-		for (const id of commonWaits(ready, round))
-			await Promise.race([round.units.get(id)?.ended.promise, aborted(round.signal)]);
+		const cause = await firstFailure(commonWaits(ready, round), round);
+		if (cause !== undefined) {
+			for (const unit of ready) await skipUnit(unit, handler.version, cause);
+			return;
+		}
 		const isOurs = (source ?? handler.version)?.manifest.handlerManifest.snapshotCommand !== undefined;
 		if (isOurs) await untilNoJob(round.signal);
 		round.signal.throwIfAborted();
@@ -226,11 +203,10 @@ export function makeExtensionHost(
 	async function runUnit(unit: Unit, handler: Handler, round: Round): Promise<void> {
 		const { signal } = round;
 		const version = handler.version as HandlerVersion;
-		const cause = await firstFailure(unit, round);
+		const cause = await firstFailure(round.waitsFor.get(unitId(unit.goal)) ?? [], round);
 		signal.throwIfAborted();
 		if (cause !== undefined) {
-			const error = unitError(unit, "extension-skipped", `it depends on ${cause.id}: ${cause.error.message}`);
-			await failUnit(unit, version, { error, operation: "skip" }, ports);
+			await skipUnit(unit, version, cause);
 			return;
 		}
 		const enable = () =>
@@ -253,13 +229,9 @@ export function makeExtensionHost(
 		}
 	}
 
-	async function firstFailure(unit: Unit, round: Round): Promise<{ id: string; error: StillpointError } | undefined> {
-		for (const id of round.waitsFor.get(unitId(unit.goal)) ?? []) {
-			const ended = round.units.get(id)?.ended.promise;
-			const error = await Promise.race([ended, aborted(round.signal)]);
-			if (error !== undefined) return { id, error };
-		}
-		return undefined;
+	async function skipUnit(unit: Unit, version: HandlerVersion | undefined, cause: FailedUnit): Promise<void> {
+		const error = unitError(unit, "extension-skipped", `it depends on ${cause.id}: ${cause.error.message}`);
+		await failUnit(unit, version, { error, operation: "skip" }, ports);
 	}
 
 	/** After everything that depends on it: the reverse of the way up. */
@@ -365,51 +337,3 @@ export function makeExtensionHost(
 		},
 	};
 }
-
-async function inTurn<T>(handler: Handler, work: () => Promise<T>): Promise<T> {
-	const done = handler.turn.then(work);
-	handler.turn = done.then(noValue, noValue);
-	return await done;
-}
-
-/** What a unit counted stays with it over rounds. */
-function carryUnit(unit: Unit, { units }: Handler): Unit {
-	const before = units.find(({ goal }) => goal.instance === unit.goal.instance);
-	if (before === undefined) return unit;
-	const { restarts, lastCommand, processes } = before;
-	Object.assign(unit, { restarts, lastCommand, processes });
-	if (before.state === "Enabled" && unit.goal.state === "enabled") unit.state = "Enabled";
-	return unit;
-}
-
-function commonWaits(units: readonly Unit[], { waitsFor }: Round): string[] {
-	const [first, ...rest] = units.map((unit) => waitsFor.get(unitId(unit.goal)) ?? []);
-	return (first ?? []).filter((id) => rest.every((ids) => ids.includes(id)));
-}
-
-function toInstalled({ version, units, error }: Handler): InstalledExtension[] {
-	if (version === undefined) return [];
-	const { manifest, place } = version;
-	const failed = units.find((unit) => unit.state !== "Enabled" && unit.error !== undefined)?.error ?? error;
-	const isEnabled = units.some((unit) => unit.state === "Enabled");
-	const state = isEnabled
-		? "Enabled"
-		: failed === undefined
-			? (units[0]?.state ?? "Installed")
-			: `Failed: ${failed.code}`;
-	return [{ name: place.name, version: place.version, folder: place.folder, manifest, state }];
-}
-
-/** Enabled, or never to be. */
-async function untilEnabled(unit: Unit): Promise<void> {
-	await unit.ended.promise;
-}
-
-function aborted(signal: AbortSignal): Promise<never> {
-	return new Promise((_, reject) => {
-		if (signal.aborted) reject(signal.reason as Error);
-		signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
-	});
-}
-
-function noValue(): void {}
