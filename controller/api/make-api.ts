@@ -33,7 +33,7 @@ export function makeApi(options: ApiOptions): Hono<ApiEnv> {
 		if (context.env.outgoing.headersSent) return RESPONSE_ALREADY_SENT;
 		const { retryAfterS, allow } = error.details;
 		if (typeof retryAfterS === "number") context.header("Retry-After", String(retryAfterS));
-		if (Array.isArray(allow)) context.header("Allow", allow.join(", "));
+		if (error.code === "method-not-allowed" && Array.isArray(allow)) context.header("Allow", allow.join(", "));
 		return context.json({ error: error.toJSON() }, httpStatusOf(error.code) as ContentfulStatusCode);
 	});
 	api.notFound(async (context) => {
@@ -67,6 +67,8 @@ async function serve(options: ApiOptions, route: AnyRoute, context: Context<ApiE
 		await rates.takeRequest(caller, address, route.audit !== undefined);
 		if (route.access !== "anybody") requireAccess(caller, route.access);
 		checked = await checkRequest(route, context);
+		// The body may have taken its time.
+		await requireStill(options, route, caller);
 		await route.admit?.(options, checked.body);
 	} catch (error) {
 		if (route.audit !== undefined) {
@@ -82,10 +84,14 @@ async function serve(options: ApiOptions, route: AnyRoute, context: Context<ApiE
 	if (route.audit !== undefined) return await audited(options, route.audit, actor, checked, work);
 	if (route.isStream && incoming.method === "HEAD") return undefined;
 	const answer = await work();
-	// It may have waited, and the caller may have been revoked meanwhile.
-	if (route.access !== "anybody" && !route.isStream)
-		requireAccess(await options.credentials.check(caller), route.access);
+	// It may have waited for something.
+	if (!route.isStream) await requireStill(options, route, caller);
 	return answer;
+}
+
+/** The caller may have been revoked since the request began. */
+async function requireStill({ credentials }: ApiOptions, { access }: AnyRoute, caller: Caller): Promise<void> {
+	if (access !== "anybody") requireAccess(await credentials.check(caller), access);
 }
 
 /** Written before it is done, and its end before the answer goes out. */

@@ -1,5 +1,7 @@
+import { once } from "node:events";
 import { rm } from "node:fs/promises";
-import { Agent } from "node:https";
+import type { IncomingMessage } from "node:http";
+import { Agent, request } from "node:https";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { AnyRoute } from "../../controller/api/route.ts";
@@ -103,6 +105,21 @@ describe("a credential is good as long as the controller says", () => {
 		expect((await waiting).code).toBe("certificate-revoked");
 		expect((await other).body.state).toBe("failed");
 		await expect(controller.client.revokeCredential("lea")).rejects.toMatchObject({ code: "not-found" });
+	});
+
+	test("revoked while its body is on the way: nothing is done", async () => {
+		const as = await addCredential(controller, "ina", "operator");
+		const before = (await controller.client.listAudit({ actor: "ina", outcome: "ok" })).entries;
+		const options = { ca: controller.access.ca, ...as, method: "POST", agent: false as const };
+		const headers = { expect: "100-continue", "content-length": "2" };
+		const outgoing = request(`${controller.info.url}/v1/tokens`, { ...options, headers });
+		outgoing.flushHeaders();
+		await once(outgoing, "continue");
+		await controller.client.revokeCredential("ina");
+		outgoing.end("{}");
+		const [incoming] = (await once(outgoing, "response")) as [IncomingMessage];
+		expect(JSON.parse(Buffer.concat(await incoming.toArray()).toString()).error.code).toBe("certificate-revoked");
+		expect((await controller.client.listAudit({ actor: "ina", outcome: "ok" })).entries).toEqual(before);
 	});
 
 	test("a name that is given again does not bring the old certificate back", async () => {
