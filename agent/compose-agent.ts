@@ -27,6 +27,7 @@ import type { LoadedConfig } from "./load-config.ts";
 import { makeLocalHandlers } from "./local-handlers.ts";
 import type { Log } from "./log.ts";
 import { journalPutAsideName, openOwnJournal } from "./open-own-journal.ts";
+import { recoverExtension } from "./recover-extension.ts";
 import type { JobStart } from "./run-job.ts";
 import type { Part } from "./run-parts.ts";
 import { forgetSnapshotTold, noteSnapshotTold } from "./snapshot-told.ts";
@@ -86,6 +87,8 @@ export function composeAgent(base: AgentBase): Part[] {
 				stopLimitMs: config.stopLimitMs,
 				startExtension: startSnapshotCommand,
 				findStatusReport: ({ folder }, jobId) => findStatusReport(folder, jobId),
+				recover: (one, jobId, signal) =>
+					recoverExtension(one, { runDir, log: log.child({ part: "job" }), signal, jobId }),
 				onPhase: (jobId, phase) => require(parts.records).setPhase(jobId, phase),
 				onSnapshotTold: (jobId) => noteSnapshotTold(runDir, jobId),
 				onStuck: tellAll,
@@ -189,6 +192,10 @@ export function composeAgent(base: AgentBase): Part[] {
 				);
 				parts.extensions = host;
 				await host.start();
+				for (const one of host.installed)
+					await recoverExtension(one, { runDir, log: log.child({ part: "extensions" }), signal: stopping }).catch(
+						(error: unknown) => log.error("what an earlier life left could not be undone", { error }),
+					);
 				return host;
 			},
 		},

@@ -1,3 +1,4 @@
+import { silenceLimitMs } from "../contracts/extension.ts";
 import type { JobPhase } from "../contracts/hold-protocol.ts";
 import type { Order } from "../contracts/order.ts";
 
@@ -10,9 +11,14 @@ const afterThawLimitMs = 3_600_000;
 const orphanLimitMs = 120_000;
 const rescueOnStopLimitMs = 5_000;
 
-/** The clock that ends an extension process which does not come to an end by itself. One timer; the last word counts. */
+/**
+ * The clock that ends an extension process which does not come to an end by itself. One timer for the phase, where the
+ * last word counts, and one for silence: a process that is stopped or hangs says nothing in any phase.
+ */
 export type JobWatchdog = Disposable & {
 	phase(phase: JobPhase): void;
+	/** It said that it lives, as it will every few seconds. */
+	alive(): void;
 	/** The hold's deadline passed, and the agent thaws by itself. */
 	holdExpired(): void;
 	/** The extension's connection ended. */
@@ -26,13 +32,20 @@ export type JobWatchdog = Disposable & {
 export function makeJobWatchdog(given: {
 	order: Order;
 	stopLimitMs: number;
+	/** For tests. */
+	silenceMs?: number;
 	/** Ends the extension process. */
 	end(why: string): void;
 	/** The service stops and something stays frozen. */
 	giveUp(): void;
 }): JobWatchdog {
 	const beganMs = performance.now();
-	const state = { timer: undefined as NodeJS.Timeout | undefined, stopping: false, reaped: false };
+	const state = {
+		timer: undefined as NodeJS.Timeout | undefined,
+		silence: undefined as NodeJS.Timeout | undefined,
+		stopping: false,
+		reaped: false,
+	};
 
 	function set(limitMs: number, act: () => void): void {
 		clearTimeout(state.timer);
@@ -58,6 +71,12 @@ export function makeJobWatchdog(given: {
 			// `stuck` lasts as long as the kernel wants.
 			else if (!state.stopping) clearTimeout(state.timer);
 		},
+		alive() {
+			clearTimeout(state.silence);
+			if (state.reaped) return;
+			const limitMs = given.silenceMs ?? silenceLimitMs;
+			state.silence = setTimeout(() => given.end(`nothing was heard of it for ${limitMs} ms`), limitMs);
+		},
 		holdExpired: () => watch(graceMs, "the hold's deadline"),
 		orphaned: (hasReport) => watch(hasReport ? graceMs : orphanLimitMs, "the time to undo without the agent"),
 		stopping() {
@@ -72,11 +91,13 @@ export function makeJobWatchdog(given: {
 		},
 		reaped() {
 			state.reaped = true;
+			clearTimeout(state.silence);
 			clearTimeout(state.timer);
 			if (state.stopping) giveUpLater();
 		},
 		[Symbol.dispose]() {
 			state.reaped = true;
+			clearTimeout(state.silence);
 			clearTimeout(state.timer);
 		},
 	};

@@ -1,6 +1,6 @@
 import type { StillpointError } from "../contracts/errors.ts";
 import type { Order } from "../contracts/order.ts";
-import type { Report } from "../contracts/report.ts";
+import type { Report, ScriptReport } from "../contracts/report.ts";
 
 /**
  * The report of a job whose extension left none. The evidence is lost with it, so a snapshot that the asker told of
@@ -15,6 +15,8 @@ export function makeLostReport(given: {
 	error: StillpointError;
 	/** The asker told of at least one snapshot that was taken. */
 	snapshotTold: boolean;
+	/** What was done by others in the place of the extension. */
+	scripts?: readonly ScriptReport[];
 }): Report {
 	const { order, error } = given;
 	const worth = given.snapshotTold ? "crash" : "none";
@@ -30,7 +32,7 @@ export function makeLostReport(given: {
 		durationMs: Math.max(0, given.durationMs),
 		extension: given.extension,
 		fileSystems: [],
-		scripts: [],
+		scripts: [...(given.scripts ?? [])],
 		writers: [],
 		disks: [],
 		notCovered: [],

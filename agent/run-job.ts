@@ -4,7 +4,7 @@ import { asStillpointError, type ErrorCode, StillpointError } from "../contracts
 import type { ExtensionCommand, ExtensionEvent, SnapshotRequest } from "../contracts/extension.ts";
 import type { HoldCommand, HoldEvent, JobPhase } from "../contracts/hold-protocol.ts";
 import type { Order } from "../contracts/order.ts";
-import type { Report } from "../contracts/report.ts";
+import type { Report, ScriptReport } from "../contracts/report.ts";
 import { findProcessGroup } from "../platform/linux/process-identity.ts";
 import type { LocalCaller } from "../platform/local-channel.ts";
 import type { Asker } from "./asker.ts";
@@ -33,6 +33,8 @@ export type JobPorts = {
 	onSnapshotTold(jobId: string): void;
 	/** To every link, not only to the asker. */
 	onStuck(event: HoldEvent): void;
+	/** Undoes what an extension left that ended without its report: what its scripts then did, for the report. */
+	recover(extension: InstalledExtension, jobId: string, signal: AbortSignal): Promise<readonly ScriptReport[]>;
 	/** Resolves when the agent runs no program but the job's own. @throws `deadline-passed` */
 	whenNothingStarts(): Promise<void>;
 };
@@ -82,9 +84,12 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 		/** Events of the extension are handled one after the other. */
 		events: Promise.resolve(),
 		endedBy: undefined as string | undefined,
+		reapLimit: undefined as NodeJS.Timeout | undefined,
+		unreapable: Promise.withResolvers<Awaited<ExtensionProcess["exited"]>>(),
 	};
 
 	const phases = makePhaseTracker((phase) => {
+		log.debug("phase", { jobId, phase });
 		ports.onPhase(jobId, phase);
 		asker.send({ type: "phase", jobId, phase });
 		watchdog.phase(phase);
@@ -108,6 +113,10 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 		state.endedBy ??= why;
 		log.error("ending the extension process", { jobId, why, pid: state.process?.pid });
 		state.process?.kill();
+		state.reapLimit ??= setTimeout(() => {
+			log.error("a disk keeps the extension process from ending; the job ends without it", { jobId });
+			state.unreapable.resolve({ exitCode: null, signal: null, outputTail: "" });
+		}, reapLimitMs);
 	}
 
 	function tell(command: ExtensionCommand): boolean {
@@ -156,8 +165,11 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 
 	async function handle(event: ExtensionEvent): Promise<void> {
 		if (event.jobId !== jobId) throw new StillpointError("message-invalid", `this extension runs job ${jobId}`);
-		if (state.report !== undefined && event.type !== "stuck") return;
+		if (state.report !== undefined && event.type !== "stuck" && event.type !== "alive") return;
 		switch (event.type) {
+			case "alive":
+				watchdog.alive();
+				return;
 			case "phase":
 				phases.advance(event.phase);
 				return;
@@ -219,7 +231,8 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 			state.process = started;
 			log.info("extension process started", { jobId, pid: started.pid });
 			undo.defer(() => started.endInput());
-			const end = await started.exited;
+			undo.defer(() => clearTimeout(state.reapLimit));
+			const end = await Promise.race([started.exited, state.unreapable.promise]);
 			watchdog.reaped();
 			await state.events;
 			failure = describeEnd(end);
@@ -228,9 +241,19 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 			failure = asStillpointError(error);
 		}
 		const free = await holder.rescue("the extension ended", stopGaveUp.signal);
-		const report = state.report ?? ports.findStatusReport(extension, jobId) ?? makeReport(failure, free);
+		const found = state.report ?? ports.findStatusReport(extension, jobId);
+		const report = found ?? makeReport(failure, free, free ? await recover() : []);
 		phases.force(report.error === undefined ? "done" : "failed");
 		return report;
+	}
+
+	async function recover(): Promise<readonly ScriptReport[]> {
+		try {
+			return await ports.recover(extension, jobId, stopGaveUp.signal);
+		} catch (error) {
+			log.error("what the extension left could not be undone; the next start tries again", { jobId, error });
+			return [];
+		}
 	}
 
 	function describeEnd(end: { exitCode: number | null; signal: string | null; outputTail: string }): StillpointError {
@@ -242,7 +265,7 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 		return new StillpointError(code, `the extension process ended without a report: ${how}${why}`, { details });
 	}
 
-	function makeReport(failure: StillpointError, free: boolean): Report {
+	function makeReport(failure: StillpointError, free: boolean, scripts: readonly ScriptReport[]): Report {
 		const error = free
 			? failure
 			: new StillpointError(
@@ -258,6 +281,7 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 			durationMs,
 			error,
 			snapshotTold: state.snapshotTold,
+			scripts,
 		});
 	}
 
@@ -308,6 +332,12 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 		report: run(),
 	};
 }
+
+/**
+ * From SIGKILL until its process must be gone. One that a disk keeps in the kernel acts no more when it wakes: where
+ * nothing can be frozen, the queue need not wait for it. (A freezer is waited for: it would complete a freeze.)
+ */
+const reapLimitMs = 5_000;
 
 const quietPhases: readonly JobPhase[] = ["prepared", "scripts", "freezing", "frozen", "stuck"];
 

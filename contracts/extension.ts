@@ -10,7 +10,7 @@ import { z } from "zod";
 import { freezeTargetSchema } from "./freezer-protocol.ts";
 import { holdCommandSchema, holdEventSchema } from "./hold-protocol.ts";
 import { idSchema, orderSchema } from "./order.ts";
-import { reportSchema } from "./report.ts";
+import { reportSchema, scriptReportSchema } from "./report.ts";
 
 const command = z.string().min(1).max(4096);
 /** Others write booleans as text, too. */
@@ -46,6 +46,11 @@ export const handlerManifestSchema = z.object({
 		supportsMultipleExtensions: flag.default(false),
 		/** Ours: run once per snapshot order. */
 		snapshotCommand: command.optional(),
+		/**
+		 * Ours: run when a snapshot command ended without its report, and before the first job of a start. It undoes
+		 * what was left: one line of JSON on stdin (`recoverRequestSchema`), one on stdout (`recoverAnswerSchema`).
+		 */
+		recoverCommand: command.optional(),
 	}),
 	/** Read, and told as not enforced. */
 	resourceLimits: quota.extend({ services: z.array(quota.extend({ name: z.string() })).nullish() }).nullish(),
@@ -111,6 +116,14 @@ export const snapshotRequestSchema = z.strictObject({
 });
 export type SnapshotRequest = z.infer<typeof snapshotRequestSchema>;
 
+export const recoverRequestSchema = z.strictObject({ runFolder: z.string().startsWith("/") });
+export const recoverAnswerSchema = z.object({
+	jobs: z.array(z.object({ jobId: idSchema, scripts: z.array(scriptReportSchema) })),
+	/** What could not be read, and was left where it is. */
+	faults: z.array(z.string()),
+});
+export type RecoverAnswer = z.output<typeof recoverAnswerSchema>;
+
 /** Extension to host. Besides the asker's events: what makes the host the third holder, and the result. */
 export const extensionEventSchema = z.discriminatedUnion("type", [
 	...holdEventSchema.options,
@@ -122,7 +135,11 @@ export const extensionEventSchema = z.discriminatedUnion("type", [
 	 */
 	z.object({ type: z.literal("freezing"), jobId: idSchema, holdLimitMs: z.number(), freezerPid: z.int().min(2) }),
 	z.object({ type: z.literal("report"), jobId: idSchema, report: reportSchema }),
+	/** From one that said so once, every few seconds: a host ends it after `silenceLimitMs` without a word. */
+	z.object({ type: z.literal("alive"), jobId: idSchema }),
 ]);
+export const aliveEveryMs = 2_000;
+export const silenceLimitMs = 15_000;
 export type ExtensionEvent = z.infer<typeof extensionEventSchema>;
 
 /** Host to extension. */

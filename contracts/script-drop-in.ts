@@ -12,7 +12,7 @@
  *     | <- "held" | "lost REASON" --- |  and exit 0
  * End of stdin without `release`: lets go at once.
  * Environment of every script: STILLPOINT_JOB_ID, STILLPOINT_PHASE (pre, post, session), STILLPOINT_LEVEL,
- * STILLPOINT_DISKS (comma separated), STILLPOINT_OUTCOME (post only: snapshot | no-snapshot), and a PATH that begins
+ * STILLPOINT_DISKS (comma separated), STILLPOINT_OUTCOME (post only: snapshot | no-snapshot | interrupted), and a PATH that begins
  * with the folder of the Node that runs Stillpoint.
  */
 import { z } from "zod";

@@ -1,5 +1,10 @@
 import { asStillpointError, StillpointError } from "../../contracts/errors.ts";
-import { type ExtensionEvent, extensionCommandSchema, type SnapshotRequest } from "../../contracts/extension.ts";
+import {
+	aliveEveryMs,
+	type ExtensionEvent,
+	extensionCommandSchema,
+	type SnapshotRequest,
+} from "../../contracts/extension.ts";
 import type { LocalCallInput, LocalCallResult, LocalNotificationName } from "../../contracts/local-calls.ts";
 import { CommandInbox } from "./command-inbox.ts";
 
@@ -61,6 +66,13 @@ export async function attachToHost(
 	});
 	let sent: Promise<unknown> = channel.call("extension.attach", { token, jobId }, { limitMs: sendLimitMs });
 	await sent;
+	const tellAlive = () => {
+		channel
+			.call("extension.event", { token, event: { type: "alive", jobId } }, { limitMs: sendLimitMs })
+			.catch(() => undefined);
+	};
+	tellAlive();
+	const alive = setInterval(tellAlive, aliveEveryMs).unref();
 	return {
 		request,
 		ending: ending.signal,
@@ -73,6 +85,7 @@ export async function attachToHost(
 		},
 		async [Symbol.asyncDispose]() {
 			options.signal.removeEventListener("abort", onSignal);
+			clearInterval(alive);
 			await sent.catch(() => undefined);
 			await channel[Symbol.asyncDispose]();
 		},

@@ -60,7 +60,9 @@ export async function waitWhileHeld(
 	const { host, record, phases, clock } = job;
 	const { order, holdLimitMs } = host.request;
 	const { jobId } = order;
-	const spentMs = record.freezingAtMs === undefined ? 0 : clock.nowMs() - record.freezingAtMs;
+	// Where the freeze failed and was taken back nothing is held: the asker has all the time of the order.
+	const heldSinceMs = frozenWindow === undefined ? undefined : record.freezingAtMs;
+	const spentMs = heldSinceMs === undefined ? 0 : clock.nowMs() - heldSinceMs;
 	const leftMs = Math.max(0, holdLimitMs - spentMs);
 	using limit = deadlineSignal(
 		leftMs,

@@ -5,6 +5,7 @@ import { StillpointError } from "../../contracts/errors.ts";
 import type { SnapshotRequest } from "../../contracts/extension.ts";
 import { type FreezeCalls, loadFreezeCalls } from "../../platform/linux/freeze-calls.ts";
 import { type Freezer, startFreezer, threadsFor } from "../../platform/linux/freezer/freezer-client.ts";
+import { removeLedger } from "../../platform/linux/freezer/ledger-file.ts";
 import type { Clock } from "./clock.ts";
 import { JobRecord } from "./job-record.ts";
 import { openWindowLog, type WindowLog } from "./window-log.ts";
@@ -51,7 +52,11 @@ export function startJob(request: SnapshotRequest, clock: Clock): StartedJob {
 		freezer,
 		async [Symbol.asyncDispose]() {
 			stop.abort();
-			if (freezer !== undefined) await endFreezer(freezer);
+			if (freezer !== undefined) {
+				await endFreezer(freezer);
+				// A freezer that was killed before it froze anything left the ledger that it had begun.
+				if (record.freezingAtMs === undefined) removeLedger(freezer.ledgerPath(order.jobId));
+			}
 			windowLog[Symbol.dispose]();
 		},
 	};

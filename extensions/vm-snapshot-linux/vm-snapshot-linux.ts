@@ -12,7 +12,7 @@ const requestLimitMs = 10_000;
 process.env["UV_THREADPOOL_SIZE"] ??= "64";
 
 const [, program = "", command, ...words] = process.argv;
-process.exitCode = command === "snapshot" ? await snapshot() : await handle(command);
+process.exitCode = await (command === "snapshot" ? snapshot() : command === "recover" ? recover() : handle(command));
 
 async function snapshot(): Promise<number> {
 	const signal = endBySignals();
@@ -23,6 +23,11 @@ async function snapshot(): Promise<number> {
 	);
 	const { runVmSnapshot } = await import("./run-vm-snapshot.ts");
 	return runVmSnapshot({ line, stdin: process.stdin, stderr: process.stderr, signal });
+}
+
+async function recover(): Promise<number> {
+	const { runRecoverCommand } = await import("./recover.ts");
+	return runRecoverCommand(process, requestLimitMs);
 }
 
 async function handle(name: string | undefined): Promise<number> {

@@ -9,6 +9,7 @@ import { scriptDropInSchema } from "../../contracts/script-drop-in.ts";
 import { Applications } from "../../extensions/vm-snapshot-linux/script-runner/applications.ts";
 import { runScript } from "../../extensions/vm-snapshot-linux/script-runner/run-script.ts";
 import { startSessionScript } from "../../extensions/vm-snapshot-linux/script-runner/session-script.ts";
+import { openUndoList } from "../../extensions/vm-snapshot-linux/script-runner/undo-list.ts";
 
 const job = { jobId: "job-1", level: "application", disks: ["vda", "loop3"] };
 const checkTrust = () => Promise.resolve();
@@ -168,7 +169,12 @@ describe("a session script", () => {
 
 describe("the applications of a job", () => {
 	test("are made quiet in order, and let go in reverse", async () => {
-		const applications = new Applications([pair("a"), session("b"), pair("c")], job, checkTrust);
+		const applications = new Applications(
+			[pair("a"), session("b"), pair("c")],
+			job,
+			checkTrust,
+			openUndoList(folder, job),
+		);
 		await applications.quiet(AbortSignal.timeout(30_000));
 		await applications.resume("snapshot");
 		expect(await lines()).toEqual([
@@ -185,7 +191,7 @@ describe("the applications of a job", () => {
 
 	test("post runs for every pre that was started, also for the one that failed", async () => {
 		const failing = pair("b", { pre: { command: [script("fails-and-writes-line.sh"), join(folder, "lines"), "b"] } });
-		const applications = new Applications([pair("a"), failing, pair("c")], job, checkTrust);
+		const applications = new Applications([pair("a"), failing, pair("c")], job, checkTrust, openUndoList(folder, job));
 		await expect(applications.quiet(AbortSignal.timeout(30_000))).rejects.toMatchObject({ code: "script-failed" });
 		await applications.resume("no-snapshot");
 		expect(await lines()).toEqual(["a pre ", "b pre ", "b post no-snapshot", "a post no-snapshot"]);
@@ -194,7 +200,7 @@ describe("the applications of a job", () => {
 
 	test("one that may fail does not fail the job, but is not proved", async () => {
 		const failing = pair("a", { onFailure: "continue", pre: { command: [script("exits-3.sh")] } });
-		const applications = new Applications([failing, pair("b")], job, checkTrust);
+		const applications = new Applications([failing, pair("b")], job, checkTrust, openUndoList(folder, job));
 		await applications.quiet(AbortSignal.timeout(30_000));
 		await applications.resume("snapshot");
 		expect(applications.findFailure()).toBeUndefined();
@@ -206,7 +212,7 @@ describe("the applications of a job", () => {
 
 	test("a failing post script takes the proof away", async () => {
 		const failing = pair("a", { post: { command: [script("exits-3.sh")] } });
-		const applications = new Applications([failing], job, checkTrust);
+		const applications = new Applications([failing], job, checkTrust, openUndoList(folder, job));
 		await applications.quiet(AbortSignal.timeout(30_000));
 		expect(applications.evidence()[0]?.proved).toBe(false);
 		await applications.resume("snapshot");
@@ -216,7 +222,7 @@ describe("the applications of a job", () => {
 
 	test("a session that dies in the hold is told while it happens", async () => {
 		const dying = { ...session("a"), session: { command: [script("dies-while-holding.sh")], deadlineMs: 5000 } };
-		const applications = new Applications([dying], job, checkTrust);
+		const applications = new Applications([dying], job, checkTrust, openUndoList(folder, job));
 		await applications.quiet(AbortSignal.timeout(30_000));
 		while (!applications.lost.aborted) await sleep(10);
 		await applications.resume("no-snapshot");
@@ -224,7 +230,7 @@ describe("the applications of a job", () => {
 	});
 
 	test("letting go twice runs nothing twice", async () => {
-		const applications = new Applications([pair("a")], job, checkTrust);
+		const applications = new Applications([pair("a")], job, checkTrust, openUndoList(folder, job));
 		await applications.quiet(AbortSignal.timeout(30_000));
 		await Promise.all([applications.resume("snapshot"), applications.resume("no-snapshot")]);
 		expect(await lines()).toEqual(["a pre ", "a post snapshot"]);

@@ -33,6 +33,7 @@ async function freezeWith(given: { hears: boolean; freezerPid?: number }) {
 			return { pid: 1, exited: exited.promise, kill: silent, endInput: silent };
 		},
 		findStatusReport: silent,
+		recover: () => Promise.resolve([]),
 		onPhase: silent,
 		onSnapshotTold: silent,
 		onStuck: silent,

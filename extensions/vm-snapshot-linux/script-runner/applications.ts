@@ -4,6 +4,7 @@ import type { CheckTrust, DropIn } from "./read-drop-ins.ts";
 import { runScript } from "./run-script.ts";
 import { type SessionScript, startSessionScript } from "./session-script.ts";
 import type { ScriptJob, ScriptOutcome } from "./start-script.ts";
+import type { UndoEntry, UndoList, UndoStep } from "./undo-list.ts";
 
 /** What the verdict is told of one application: `proved` only if every script of it ended well and a session held. */
 export type ApplicationEvidence = { readonly name: string; readonly proved: boolean; readonly holdLost: boolean };
@@ -11,6 +12,7 @@ export type ApplicationEvidence = { readonly name: string; readonly proved: bool
 type Started = {
 	readonly dropIn: DropIn;
 	readonly session?: SessionScript;
+	readonly undo: UndoEntry;
 	/** The first thing that went wrong. */
 	failure?: StillpointError;
 	holdLost?: boolean;
@@ -25,14 +27,16 @@ export class Applications {
 	readonly #dropIns: readonly DropIn[];
 	readonly #job: ScriptJob;
 	readonly #checkTrust: CheckTrust;
+	readonly #undoList: UndoList;
 	readonly #started: Started[] = [];
 	readonly #lost = new AbortController();
 	#resumed: Promise<void> | undefined;
 
-	constructor(dropIns: readonly DropIn[], job: ScriptJob, checkTrust: CheckTrust) {
+	constructor(dropIns: readonly DropIn[], job: ScriptJob, checkTrust: CheckTrust, undoList: UndoList) {
 		this.#dropIns = dropIns;
 		this.#job = job;
 		this.#checkTrust = checkTrust;
+		this.#undoList = undoList;
 	}
 
 	/** Aborts when a session whose drop-in says `fail` lost its hold. */
@@ -74,24 +78,20 @@ export class Applications {
 	}
 
 	async #start(dropIn: DropIn, signal: AbortSignal): Promise<Started> {
+		const undo = this.#undoList.add(undoStepOf(dropIn));
+		const options = { checkTrust: this.#checkTrust, signal, onRuns: undo.runs };
 		if (dropIn.session !== undefined) {
-			const session = await startSessionScript(stepOf(dropIn, dropIn.session), this.#job, {
-				checkTrust: this.#checkTrust,
-				signal,
-			});
-			const started: Started = { dropIn, session };
+			const session = await startSessionScript(stepOf(dropIn, dropIn.session), this.#job, options);
+			const started: Started = { dropIn, session, undo };
 			this.#started.push(started);
 			if (session.failure !== undefined) started.failure = session.failure;
 			else if (dropIn.onFailure === "fail") this.#watch(session);
 			return started;
 		}
-		const started: Started = { dropIn };
+		const started: Started = { dropIn, undo };
 		this.#started.push(started);
 		if (dropIn.pre === undefined) return started;
-		const report = await runScript(stepOf(dropIn, dropIn.pre), "pre", this.#job, {
-			checkTrust: this.#checkTrust,
-			signal,
-		});
+		const report = await runScript(stepOf(dropIn, dropIn.pre), "pre", this.#job, options);
 		this.#record(started, report);
 		return started;
 	}
@@ -104,12 +104,14 @@ export class Applications {
 
 	async #resumeAll(outcome: ScriptOutcome): Promise<void> {
 		for (const started of this.#started.toReversed()) {
-			const { dropIn, session } = started;
+			const { dropIn, session, undo } = started;
 			if (session !== undefined) this.#record(started, await session.release(outcome));
 			if (dropIn.post !== undefined) {
 				const step = stepOf(dropIn, dropIn.post);
-				this.#record(started, await runScript(step, "post", this.#job, { checkTrust: this.#checkTrust, outcome }));
+				const options = { checkTrust: this.#checkTrust, outcome, onRuns: undo.runs };
+				this.#record(started, await runScript(step, "post", this.#job, options));
 			}
+			undo.remove();
 		}
 	}
 
@@ -119,6 +121,16 @@ export class Applications {
 		if (report.error === undefined) return;
 		started.failure ??= new StillpointError(report.error.code, report.error.message);
 	}
+}
+
+function undoStepOf({ application, session, pre, post }: DropIn): UndoStep {
+	const deadlineMs = (session ?? pre ?? post)?.deadlineMs ?? 0;
+	return {
+		application,
+		deadlineMs,
+		...(session === undefined ? {} : { isSession: true }),
+		...(post === undefined ? {} : { post }),
+	};
 }
 
 function stepOf(dropIn: DropIn, step: { command: string[]; deadlineMs: number }) {

@@ -3,23 +3,26 @@ import { checkRootOwnedChain } from "../../../platform/linux/path-trust.ts";
 import type { JobRecord } from "../job-record.ts";
 import { Applications } from "./applications.ts";
 import { readDropIns } from "./read-drop-ins.ts";
+import { openUndoList } from "./undo-list.ts";
 
 /**
  * Reads what is configured, when the order asks for level application: no other level is raised by a script.
  * Loads what starts processes only when there is something to start, and before anything is frozen.
  */
 export async function prepareApplications(record: JobRecord): Promise<void> {
-	const { order, scriptsFolder } = record.request;
+	const { order, scriptsFolder, runFolder } = record.request;
 	if (order.level !== "application") return;
 	const { scripts, bad } = await readDropIns(scriptsFolder, checkTrust);
 	record.badDropIns.push(...bad);
 	if (scripts.length === 0) return;
 	await import("execa");
 	const disks = (record.plan?.disks ?? []).filter(({ included }) => included).map(({ name }) => name);
-	record.applications = new Applications(scripts, { jobId: order.jobId, level: order.level, disks }, checkTrust);
+	const job = { jobId: order.jobId, level: order.level, disks };
+	record.applications = new Applications(scripts, job, checkTrust, openUndoList(runFolder, job));
 }
 
-async function checkTrust(path: string): Promise<void> {
+/** Scripts run as root: nobody else may have a hand in them. */
+export async function checkTrust(path: string): Promise<void> {
 	try {
 		await checkRootOwnedChain(path);
 	} catch (thrown) {

@@ -19,7 +19,13 @@ export async function runScript(
 	step: ScriptStep,
 	phase: "pre" | "post",
 	job: ScriptJob,
-	options: { checkTrust: CheckTrust; outcome?: ScriptOutcome; signal?: AbortSignal },
+	options: {
+		checkTrust: CheckTrust;
+		outcome?: ScriptOutcome;
+		signal?: AbortSignal;
+		/** Its process, and undefined when that has ended. */
+		onRuns?: (pid: number | undefined) => void;
+	},
 ): Promise<ScriptReport> {
 	const startedAtMs = performance.now();
 	const base = { name: step.name, phase };
@@ -31,10 +37,12 @@ export async function runScript(
 		return { ...base, timedOut: false, durationMs: performance.now() - startedAtMs, outputTail: "", error: failure };
 	}
 	const script = await startScript(step.command, phase, job, options.outcome);
+	options.onRuns?.(script.pid);
 	const deadline = AbortSignal.timeout(step.deadlineMs);
 	const stop = options.signal === undefined ? deadline : AbortSignal.any([deadline, options.signal]);
 	const killed = await endOrKill(script, stop);
 	const exit = await script.ended;
+	options.onRuns?.(undefined);
 	const timedOut = killed && deadline.aborted && options.signal?.aborted !== true;
 	const error = judgeExit(step.name, phase, exit, { timedOut, killed, deadlineMs: step.deadlineMs });
 	return {

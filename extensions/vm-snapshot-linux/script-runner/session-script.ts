@@ -21,7 +21,7 @@ export type SessionScript = {
 export async function startSessionScript(
 	step: ScriptStep,
 	job: ScriptJob,
-	options: { checkTrust: CheckTrust; signal?: AbortSignal },
+	options: { checkTrust: CheckTrust; signal?: AbortSignal; onRuns?: (pid: number | undefined) => void },
 ): Promise<SessionScript> {
 	const startedAtMs = performance.now();
 	try {
@@ -31,6 +31,7 @@ export async function startSessionScript(
 		return neverStarted(step.name, asStillpointError(error), startedAtMs);
 	}
 	const script = await startScript(step.command, "session", job);
+	options.onRuns?.(script.pid);
 	const session = new Session(step, script);
 	await session.waitForReady(options.signal);
 	return session;

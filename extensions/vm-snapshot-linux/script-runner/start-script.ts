@@ -5,8 +5,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { OutputTail } from "./output-tail.ts";
 
 export type ScriptPhase = "pre" | "post" | "session";
-/** Whether the asker took a snapshot. */
-export type ScriptOutcome = "snapshot" | "no-snapshot";
+/** Whether the asker took a snapshot; `interrupted`: the job was killed, and a later run undoes it. */
+export type ScriptOutcome = "snapshot" | "no-snapshot" | "interrupted";
 
 /** What every script of a job is told. */
 export type ScriptJob = {
@@ -18,6 +18,8 @@ export type ScriptJob = {
 export type ScriptExit = { readonly exitCode?: number; readonly signal?: string; readonly spawnError?: string };
 
 export type RunningScript = {
+	/** Leader of its process group; undefined when it could not be started. */
+	readonly pid: number | undefined;
 	readonly startedAtMs: number;
 	/** Settles when the process has ended, or could not be started; never rejects. What it printed until then is read. */
 	readonly ended: Promise<ScriptExit>;
@@ -105,6 +107,7 @@ export async function startScript(
 	}
 
 	return {
+		pid: child.pid,
 		startedAtMs,
 		ended,
 		onLine: (listener) => lines.listen(listener),

@@ -1,0 +1,123 @@
+import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+import { asStillpointError, StillpointError } from "../../../contracts/errors.ts";
+import { idSchema } from "../../../contracts/order.ts";
+import { findProcessIdentity } from "../../../platform/linux/process-identity.ts";
+import { findSmallJsonSync } from "../../../platform/read-small-json.ts";
+import type { ScriptJob } from "./start-script.ts";
+
+const identity = z.strictObject({ pid: z.int().positive(), startTime: z.string() });
+const step = z.strictObject({
+	application: z.string(),
+	/** What of it may run: its own process group. */
+	process: identity.optional(),
+	/** It lets go by itself when its stdin ends: it is given its deadline for that. */
+	isSession: z.boolean().optional(),
+	deadlineMs: z.number(),
+	post: z.strictObject({ command: z.array(z.string()).min(1), deadlineMs: z.number() }).optional(),
+});
+export type UndoStep = z.output<typeof step>;
+
+const undoFileSchema = z.strictObject({
+	version: z.literal(1),
+	job: z.strictObject({ jobId: idSchema, level: z.string(), disks: z.array(z.string()) }),
+	/** Who undoes it as long as it lives. */
+	owner: identity,
+	/** In the order of their start. */
+	steps: z.array(step),
+});
+export type UndoFile = z.output<typeof undoFileSchema>;
+
+/** What somebody else must undo when this process is killed: scripts that were started, and what their post is. */
+export type UndoList = {
+	/** Before a script of the step is started. @throws `state-unusable`: then it must not be started. */
+	add(step: UndoStep): UndoEntry;
+};
+export type UndoEntry = {
+	/** A process of it runs; undefined: none any more. */
+	runs(pid: number | undefined): void;
+	/** There is nothing left of it to undo. */
+	remove(): void;
+};
+
+export const undoFolder = (runFolder: string) => join(runFolder, "undo");
+
+/** Kept in the run folder (tmpfs, root's own), so that it is written while disks are frozen, and outlives a kill. */
+export function openUndoList(runFolder: string, job: ScriptJob): UndoList {
+	const owner = findProcessIdentity(process.pid);
+	const path = join(undoFolder(runFolder), `${job.jobId}.json`);
+	let steps: UndoStep[] = [];
+
+	function save(): void {
+		if (owner === undefined) throw new StillpointError("state-unusable", "/proc tells nothing of this process");
+		if (steps.length === 0) rmSync(path, { force: true });
+		else writeUndoFile(path, { version: 1, job: { ...job, disks: [...job.disks] }, owner, steps });
+	}
+	/** What is only brought up to date may fail: the older word makes a recovery do too much, not too little. */
+	function update(): void {
+		try {
+			save();
+		} catch {
+			// See above.
+		}
+	}
+	return {
+		add(given) {
+			let current = given;
+			const replace = (next: UndoStep[]) => {
+				steps = steps.flatMap((one) => (one === current ? next : [one]));
+				[current = current] = next;
+				update();
+			};
+			steps = [...steps, given];
+			try {
+				mkdirSync(undoFolder(runFolder), { recursive: true, mode: 0o700 });
+				save();
+			} catch (cause) {
+				steps = steps.filter((one) => one !== given);
+				throw new StillpointError("state-unusable", `${path}: ${asStillpointError(cause).message}`, { cause });
+			}
+			return {
+				runs(pid) {
+					const { process: _, ...rest } = current;
+					const found = pid === undefined ? undefined : findProcessIdentity(pid);
+					replace([found === undefined ? rest : { ...rest, process: found }]);
+				},
+				remove: () => replace([]),
+			};
+		},
+	};
+}
+
+/** Readers never see half of it. */
+export function writeUndoFile(path: string, content: UndoFile): void {
+	writeFileSync(`${path}.new`, JSON.stringify(content), { mode: 0o600 });
+	renameSync(`${path}.new`, path);
+}
+
+/** What former runs left, each with its path; what can't be read is told and left where it is. */
+export function readUndoFiles(
+	runFolder: string,
+	onBad: (error: StillpointError) => void,
+): { path: string; content: UndoFile }[] {
+	return listNames(undoFolder(runFolder)).flatMap((name) => {
+		const path = join(undoFolder(runFolder), name);
+		try {
+			const is = { code: "state-unusable", limitBytes: 1024 * 1024, ownOnly: true, schema: undoFileSchema } as const;
+			const content = findSmallJsonSync(path, is);
+			return content === undefined ? [] : [{ path, content }];
+		} catch (error) {
+			onBad(asStillpointError(error));
+			return [];
+		}
+	});
+}
+
+function listNames(folder: string): string[] {
+	try {
+		return readdirSync(folder).filter((name) => name.endsWith(".json"));
+	} catch {
+		return [];
+	}
+}
