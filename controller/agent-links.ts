@@ -28,8 +28,8 @@ export type JobChannel = Disposable & {
 	find<T extends AgentWord["type"]>(types: readonly T[]): WordOf<T> | undefined;
 	/** The connection that was there at the opening ended; a later one does not undo it. */
 	readonly lost: AbortSignal;
-	/** Called when the agent connects again and says that it runs this job. */
-	onReturn: (() => void) | undefined;
+	/** Called when the agent connects again, with whether it says that it runs this job. */
+	onReturn: ((runs: boolean) => void) | undefined;
 };
 
 export type AgentLinks = AsyncDisposable & {
@@ -114,10 +114,10 @@ export function makeAgentLinks(options: AgentLinksOptions): AgentLinks {
 		}
 		log.info("agent connected", { agentId, version: hello.version.slice(0, 64), hostname: hello.machine.hostname });
 		const { runningJobId } = hello;
-		if (runningJobId === undefined) return;
-		const known = channelsOf(agentId).find((one) => one.agentJobId === runningJobId);
-		if (known?.channel.onReturn !== undefined) known.channel.onReturn();
-		else link.send({ type: "cancel", jobId: runningJobId, code: "asker-lost" });
+		const waiting = channelsOf(agentId).filter(({ channel }) => channel.onReturn !== undefined);
+		for (const one of waiting) one.channel.onReturn?.(one.agentJobId === runningJobId);
+		if (runningJobId !== undefined && waiting.every((one) => one.agentJobId !== runningJobId))
+			link.send({ type: "cancel", jobId: runningJobId, code: "asker-lost" });
 	}
 
 	async function keepReport(agentId: string, word: AgentWord): Promise<AgentWord> {

@@ -23,8 +23,12 @@ export type HoldLimits = {
 	readonly answerMs: number;
 	/** `done` sent to the report: the agent's post-scripts run in it. */
 	readonly reportMs: number;
-	/** A job that failed waits so long for the agent's report, to show it; a late one is added to the job anyway. */
+	/** An agent that came back without the job says so long after it how the job ended; else nobody knows any more. */
+	readonly returnedMs: number;
+	/** A job that failed after `freeze` waits so long to hear that nothing is frozen any more. */
 	readonly lateReportMs: number;
+	/** It waits so long for the agent's report, to show it; a late one is added to the job anyway. */
+	readonly shownReportMs: number;
 	/** A stopping controller waits so long to hear that the agent let go. */
 	readonly stoppingMs: number;
 };
@@ -33,7 +37,9 @@ export const holdLimits: HoldLimits = {
 	startWithinMs: 60_000,
 	answerMs: 10_000,
 	reportMs: 2_400_000,
+	returnedMs: 60_000,
 	lateReportMs: 15_000,
+	shownReportMs: 2_000,
 	stoppingMs: 2_000,
 };
 
@@ -66,7 +72,7 @@ export type TakenImages = {
  * for `cancel` always.
  */
 type Owed = "cancel" | "release" | "cancel-if-asked" | "nothing";
-type Talk = Hold & { readonly channel: JobChannel; readonly progress: { owed: Owed } };
+type Talk = Hold & { readonly channel: JobChannel; readonly progress: { owed: Owed; mayBeFrozen: boolean } };
 type Frozen = { readonly prepared: PreparedSnapshot; readonly leftMs: number };
 
 /**
@@ -77,7 +83,7 @@ type Frozen = { readonly prepared: PreparedSnapshot; readonly leftMs: number };
 export async function takeUnderHold(hold: Hold): Promise<TakenImages> {
 	using channel = hold.links.openChannel(hold.job.stored.job.agentId, hold.order.jobId);
 	await using undo = new AsyncDisposableStack();
-	const talk: Talk = { ...hold, channel, progress: { owed: "cancel" } };
+	const talk: Talk = { ...hold, channel, progress: { owed: "cancel", mayBeFrozen: false } };
 	try {
 		const frozen = await reachFrozen(talk, undo);
 		await takeInWindow(talk, frozen);
@@ -118,6 +124,7 @@ async function reachFrozen(talk: Talk, undo: AsyncDisposableStack): Promise<Froz
 		throw new StillpointError("message-invalid", 'the agent said "frozen" before it was told to freeze');
 	job.setState("freezing");
 	progress.owed = "cancel";
+	progress.mayBeFrozen = true;
 	channel.send({ type: "freeze", jobId: order.jobId, predictedMs });
 	const { leftMs, worth } = await expectWord(talk, "frozen", deadline.signal);
 	progress.owed = "release";
@@ -140,7 +147,7 @@ async function expectAccepted({ channel, order, progress }: Talk, limitMs: numbe
 /** Nothing in here but the copies: no store, no log, no file that was not opened before. */
 async function takeInWindow({ job, order, channel, signal, progress, provider }: Talk, frozen: Frozen): Promise<void> {
 	const { prepared, leftMs } = frozen;
-	const limitMs = leftMs - takeMarginMs(leftMs);
+	const limitMs = Math.max(1, leftMs - takeMarginMs(leftMs));
 	using deadline = startDeadline(limitMs, "the copies", [signal, channel.lost], "hold-expired");
 	job.setState("taking");
 	const outcomes = await raceSignal(prepared.take(deadline.signal), deadline.signal);
@@ -155,10 +162,12 @@ async function takeInWindow({ job, order, channel, signal, progress, provider }:
 
 async function describeAndAwaitReport(talk: Talk, prepared: PreparedSnapshot): Promise<TakenImages> {
 	const { job, order, channel, signal, limits, log } = talk;
-	using deadline = startDeadline(limits.reportMs, "the agent's report", [signal]);
+	using returned = watchReturn(limits.returnedMs);
+	using deadline = startDeadline(limits.reportMs, "the agent's report", [signal, returned.signal]);
 	const described: { command?: HoldCommand } = {};
-	channel.onReturn = () => {
-		if (described.command !== undefined) channel.send(described.command);
+	channel.onReturn = (runs) => {
+		returned.note(runs);
+		if (runs && described.command !== undefined) channel.send(described.command);
 	};
 	job.setState("thawing");
 	const disks = await prepared.describe(deadline.signal).catch((error) => {
@@ -179,6 +188,24 @@ async function describeAndAwaitReport(talk: Talk, prepared: PreparedSnapshot): P
 			job.setState("reporting");
 		}
 	}
+}
+
+/**
+ * An agent that comes back without the job has ended it, so that its report is on its way; or it lost what it knew, and
+ * then its next order must not wait for it.
+ */
+function watchReturn(limitMs: number): Disposable & { readonly signal: AbortSignal; note(runs: boolean): void } {
+	const forgotten = new AbortController();
+	const what = `the agent came back without the job, and without its report for ${limitMs} ms`;
+	let timer: NodeJS.Timeout | undefined;
+	return {
+		signal: forgotten.signal,
+		note(runs) {
+			clearTimeout(timer);
+			if (!runs) timer = setTimeout(() => forgotten.abort(new StillpointError("interrupted", what)), limitMs);
+		},
+		[Symbol.dispose]: () => clearTimeout(timer),
+	};
 }
 
 /** The word, or the error of the report with which the agent ended the job instead. */
@@ -231,18 +258,22 @@ async function awaitEnd(talk: Talk, failure: StillpointError): Promise<Stillpoin
 	const { channel, progress, limits, job } = talk;
 	if (progress.owed === "nothing" || channel.lost.aborted) return failure;
 	const stopping = failure.code === "stopping";
-	const worst = { error: failure };
-	using deadline = startDeadline(stopping ? limits.stoppingMs : limits.lateReportMs, "the end", [channel.lost]);
+	let worst = failure;
+	let limitMs = progress.mayBeFrozen ? limits.lateReportMs : limits.shownReportMs;
+	if (stopping) limitMs = limits.stoppingMs;
 	try {
 		for (;;) {
+			using deadline = startDeadline(limitMs, "the end", [channel.lost]);
 			const word = await channel.next(["stuck", "thawed", "report", "unreadable-report", "refused"], deadline.signal);
-			if (word.type === "stuck")
-				worst.error = new StillpointError(word.error.code, word.error.message, { cause: failure });
-			if (word.type === "thawed") worst.error = failure;
-			if (word.type === "thawed" && !stopping) job.setState("reporting");
-			if (word.type === "thawed" ? stopping : word.type !== "stuck") return worst.error;
+			if (word.type === "stuck") worst = new StillpointError(word.error.code, word.error.message, { cause: failure });
+			else if (word.type !== "thawed" || stopping) return word.type === "thawed" ? failure : worst;
+			else {
+				worst = failure;
+				job.setState("reporting");
+				limitMs = limits.shownReportMs;
+			}
 		}
 	} catch {
-		return worst.error;
+		return worst;
 	}
 }

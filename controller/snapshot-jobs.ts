@@ -124,6 +124,15 @@ export function makeSnapshotJobs(parts: SnapshotJobsParts): SnapshotJobs {
 		await parts.onEnd(live.stored.job);
 	}
 
+	/** Of a job that has ended, which nobody else writes: what was read while it ran is too old to be stored. */
+	async function noteLevel(jobId: string, report: Report): Promise<void> {
+		const ended = await store.findJob(jobId);
+		if (ended?.agentJobIds.at(-1) !== report.jobId || ended.job.recoveryPointId !== undefined) return;
+		const job = { ...ended.job, level: report.achieved };
+		await store.saveJob({ ...ended, job });
+		parts.onChange(job);
+	}
+
 	return {
 		order,
 		read,
@@ -154,11 +163,7 @@ export function makeSnapshotJobs(parts: SnapshotJobsParts): SnapshotJobs {
 				return (await store.findReport(agentId, report.jobId)) ?? report;
 			const live = findRunning(known.job.jobId)?.live;
 			if (live !== undefined && !live.ended) live.note({ level: report.achieved });
-			else if (known.agentJobIds.at(-1) === report.jobId && known.job.recoveryPointId === undefined) {
-				const job = { ...known.job, level: report.achieved };
-				await store.saveJob({ ...known, job });
-				parts.onChange(job);
-			}
+			else await noteLevel(known.job.jobId, report);
 			return report;
 		},
 		async [Symbol.asyncDispose]() {
