@@ -1,0 +1,140 @@
+/** Brings a job into the wanted phase, and keeps it there for as long as it takes to strike. */
+import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { processTree } from "../../fixtures/process-states.ts";
+import { type SlowCalls, slowDown } from "../../fixtures/slow-calls.ts";
+import { type Cell, type Component, holdLimitMs, type Phase } from "./cells.ts";
+import type { Lane } from "./lane.ts";
+
+/** The phase went by, or the process was not there yet: the cell is tried again. */
+export class Missed extends Error {}
+
+/** Disposing lets everything run at its own speed again. */
+export type Aimed = AsyncDisposable & {
+	readonly pid: number;
+	/** For when the agent answers again. */
+	freeQueue(): Promise<void>;
+};
+
+/** Long enough to be seen and struck on a busy machine. */
+const slowMs = 350;
+const pollMs = 8;
+const aimLimitMs = 10_000;
+
+export async function aim(lane: Lane, cell: Cell, jobId: string): Promise<Aimed> {
+	const { phase, component } = cell;
+	await using undo = new AsyncDisposableStack();
+	const needsTime: readonly Phase[] = ["freezing", "frozen", "thawing", "undoing"];
+	lane.scripts.setDurations({
+		preMs:
+			phase === "scripts" || (phase === "judging" && component === "freezer")
+				? 500
+				: needsTime.includes(phase)
+					? slowMs
+					: 0,
+		postMs: ["post", "judging", "undoing", "reporting"].includes(phase) ? 500 : 0,
+	});
+	const freeQueue = phase === "queued" ? await occupy(lane, `first-${jobId}`) : async () => {};
+	const slow = async (pid: number, how: SlowCalls) => {
+		const slowed = await slowDown(pid, how).catch((error: unknown) => {
+			throw new Missed(String(error));
+		});
+		undo.use(slowed);
+	};
+	const { imagePath } = lane.fileSystem;
+	if (phase === "prepared") await slow(lane.controller.pid, { calls: ["openat"], delayMs: slowMs, path: imagePath });
+	await lane.client.orderSnapshot(lane.agentId, {
+		jobId,
+		level: "application",
+		acceptLevel: "crash",
+		holdLimitMs,
+		prepareLimitMs: 6_000,
+	});
+	const cancel = () => lane.call("job.command", { command: { type: "cancel", jobId, code: "cancelled" } });
+	if (needsTime.includes(phase)) {
+		await reach(lane, jobId, "scripts");
+		const freezer = { calls: ["ioctl"], delayMs: slowMs, afterwards: phase === "freezing" };
+		if (phase !== "frozen" && (phase !== "undoing" || component === "freezer"))
+			await slow(findProcess(lane, "freezer"), freezer);
+		if (phase === "frozen" || phase === "undoing")
+			await slow(lane.controller.pid, { calls: ["pread64"], delayMs: slowMs, path: imagePath });
+	}
+	if (phase === "undoing") {
+		await reach(lane, jobId, "frozen");
+		await cancel();
+	}
+	if (phase === "judging" && component === "freezer") {
+		// It lives until then only when nothing was frozen.
+		await reach(lane, jobId, "scripts");
+		await cancel();
+		await reach(lane, jobId, "undoing");
+	} else if (phase === "judging" || phase === "reporting") await reach(lane, jobId, "post");
+	if (phase === "judging") await slow(findProcess(lane, "extension"), { calls: ["rename"], delayMs: slowMs });
+	if (phase === "reporting")
+		await slow(lane.controller.pid, { calls: ["fsync", "fdatasync", "pwrite64"], delayMs: slowMs });
+	await reach(lane, jobId, phase);
+	const pid = await untilThere(lane, cell);
+	const owned = undo.move();
+	return { pid, freeQueue, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+async function reach(lane: Lane, jobId: string, phase: Phase): Promise<void> {
+	const endMs = performance.now() + aimLimitMs;
+	let seen = "";
+	while (performance.now() < endMs) {
+		seen = await readPhase(lane, jobId);
+		if (seen === phase) return;
+		if (phase !== "reporting" && (seen === "done" || seen === "failed")) break;
+		await sleep(pollMs);
+	}
+	throw new Missed(`${jobId} was never seen in ${phase}, but in ${seen}`);
+}
+
+/** `queued` until the agent knows the job, `reporting` until the controller has its report. */
+async function readPhase(lane: Lane, jobId: string): Promise<string> {
+	const { job, lastJobs, link } = await lane.status();
+	if (job?.jobId === jobId) return job.phase;
+	const known = lastJobs.find((one) => one.jobId === jobId);
+	if (known === undefined) return job === undefined ? "" : "queued";
+	return link.unsentReports > 0 ? "reporting" : known.phase;
+}
+
+async function untilThere(lane: Lane, { component, phase }: Cell): Promise<number> {
+	for (let attempt = 0; attempt < 60; attempt += 1) {
+		const pid = findProcess(lane, component, phase);
+		if (pid > 0) return pid;
+		await sleep(5);
+	}
+	throw new Missed(`no ${component} in ${phase}`);
+}
+
+/** 0: there is none. */
+function findProcess(lane: Lane, component: Component, phase?: Phase): number {
+	if (component === "agent") return lane.agent.pid;
+	if (component === "controller") return lane.controller.pid;
+	const tree = processTree(lane.agent.pid);
+	const find = (words: string) => tree.find((pid) => commandOf(pid).includes(words)) ?? 0;
+	if (component === "extension") return find("vm-snapshot-linux.ts\0snapshot");
+	if (component === "freezer") return find("freezer");
+	if (phase === "scripts") return find("/pre.sh");
+	return phase === "post" || phase === "undoing" ? find("/post.sh") : find("/session.sh");
+}
+
+function commandOf(pid: number): string {
+	try {
+		return readFileSync(`/proc/${pid}/cmdline`, "utf8");
+	} catch {
+		return "";
+	}
+}
+
+/** Another job, of somebody at the machine, that waits for its asker. Returns what ends it. */
+async function occupy(lane: Lane, jobId: string): Promise<() => Promise<void>> {
+	const disks = { include: [lane.fileSystem.device.replace("/dev/", "")] };
+	const order = { jobId, level: "crash", acceptLevel: "crash", disks, holdLimitMs } as const;
+	await lane.call("job.order", { order });
+	await reach(lane, jobId, "prepared");
+	return async () => {
+		await lane.call("job.command", { command: { type: "cancel", jobId, code: "cancelled" } }).catch(() => undefined);
+	};
+}

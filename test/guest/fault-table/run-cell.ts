@@ -1,0 +1,95 @@
+/** One cell: aim, strike, let the machine come to rest, and look at everything that was promised. */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { ControllerJob } from "../../../contracts/controller-messages.ts";
+import { findProcessIdentity, isSameProcessAlive } from "../../../platform/linux/process-identity.ts";
+import { monotonicMs } from "../../fixtures/write-prober.ts";
+import { aim, Missed } from "./aim.ts";
+import { type Cell, nameOf, stallMs } from "./cells.ts";
+import { checkCell } from "./check-cell.ts";
+import { findPhaseAt, type Lane } from "./lane.ts";
+
+export type CellOutcome = {
+	readonly cell: Cell;
+	/** The longest that a write took. */
+	readonly longestWriteMs: number;
+	readonly code: string;
+	readonly level: string;
+	/** From the strike until the controller had the report and the job had ended. */
+	readonly endedAfterMs: number;
+	readonly attempts: number;
+	/** What was not as promised. */
+	readonly faults: readonly string[];
+};
+
+const attempts = 6;
+const restLimitMs = 30_000;
+
+export async function runCell(lane: Lane, cell: Cell): Promise<CellOutcome> {
+	for (let attempt = 1; ; attempt += 1) {
+		const jobId = `${nameOf(cell)}-${attempt}`;
+		try {
+			return { ...(await tryCell(lane, cell, jobId)), attempts: attempt };
+		} catch (error) {
+			await rest(lane, jobId).catch(() => undefined);
+			if (!(error instanceof Missed) || attempt === attempts) {
+				const why = String(error);
+				return { cell, longestWriteMs: 0, code: "?", level: "?", endedAfterMs: 0, attempts: attempt, faults: [why] };
+			}
+		}
+	}
+}
+
+async function tryCell(lane: Lane, cell: Cell, jobId: string): Promise<Omit<CellOutcome, "attempts">> {
+	const beganMs = monotonicMs();
+	const aimed = await aim(lane, cell, jobId);
+	const identity = findProcessIdentity(aimed.pid);
+	if (identity === undefined) throw new Missed(`process ${aimed.pid} was gone`);
+	const struckAt = new Date();
+	process.kill(aimed.pid, cell.fault === "killed" ? "SIGKILL" : "SIGSTOP");
+	const struckMs = monotonicMs();
+	await aimed[Symbol.asyncDispose]();
+	const isService = cell.component === "agent" || cell.component === "controller";
+	if (cell.fault === "stalled" || (cell.fault === "stopped" && isService)) await sleep(stallMs);
+	if (cell.fault === "stalled" && isSameProcessAlive(identity)) process.kill(aimed.pid, "SIGCONT");
+	if (cell.fault === "stopped" && isService) process.kill(aimed.pid, "SIGKILL");
+	if (isService && cell.fault !== "stalled") {
+		await (cell.component === "agent" ? lane.agent : lane.controller).exited;
+	}
+	await lane.restart();
+	await aimed.freeQueue();
+	const job = await rest(lane, jobId);
+	const endedAfterMs = monotonicMs() - struckMs;
+	// Whoever was stopped must have been ended by those who waited for it.
+	const isLeft = !isService && isSameProcessAlive(identity) && cell.fault !== "stalled";
+	if (isLeft) process.kill(aimed.pid, "SIGKILL");
+	// An agent that was killed lost the last lines of its log: there only what was seen before the strike counts.
+	const isKnown =
+		cell.phase !== "queued" && cell.phase !== "reporting" && !(cell.component === "agent" && cell.fault !== "stalled");
+	const hit = isKnown ? findPhaseAt(lane, jobId, struckAt) : cell.phase;
+	if (hit !== cell.phase) throw new Missed(`${jobId} hit ${hit}`);
+	const found = await checkCell(lane, { cell, job, jobId, sinceMs: beganMs });
+	return {
+		cell,
+		longestWriteMs: found.longestWriteMs,
+		code: job?.error?.code ?? job?.report?.error?.code ?? "-",
+		level: job?.report?.achieved ?? "-",
+		endedAfterMs,
+		faults: [...(isLeft ? ["the stopped process was left"] : []), ...found.faults],
+	};
+}
+
+/** Nothing of the job runs any more, and its report is with the controller. Undefined: the controller never knew it. */
+async function rest(lane: Lane, jobId: string): Promise<ControllerJob | undefined> {
+	const endMs = performance.now() + restLimitMs;
+	for (;;) {
+		const { job: running, link } = await lane.status();
+		const job = await lane.client.readJob(jobId).catch(() => undefined);
+		const ended = job === undefined || job.state === "done" || job.state === "failed";
+		if (ended && running === undefined && link.connected && link.unsentReports === 0) return job;
+		if (performance.now() > endMs) {
+			const state = { running, link, job: job?.state };
+			throw new Error(`no rest after ${restLimitMs} ms: ${JSON.stringify(state)}`);
+		}
+		await sleep(25);
+	}
+}
