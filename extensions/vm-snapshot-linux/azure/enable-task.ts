@@ -48,9 +48,11 @@ type Enabling = EnableOptions & {
 export async function enableTask(options: EnableOptions): Promise<string | undefined> {
 	const { packageFolder } = options;
 	const environment = await readHandlerEnvironment(packageFolder);
-	if (!(await hadTasks(packageFolder)) && (await isWithoutSettings(environment, options))) return undefined;
+	const isNew = !(await hadTasks(packageFolder));
+	if (isNew && (await isEmptyFile(environment, options))) return undefined;
 	// Secrets are in its memory from here on.
 	(await loadProcessCalls()).forbidCoreDumps();
+	if (isNew && (await hasNoSettings(options))) return undefined;
 	await using store = await openTaskStore(packageFolder);
 	await recoverTasks(store, { ...options, environment });
 	const enabling: Enabling = { ...options, environment, store, mostRecent: mostRecentSequence(packageFolder) };
@@ -166,19 +168,21 @@ function startJobProcess({ job, packageFolder }: Enabling, { sequenceNumbers }: 
 	child.unref();
 }
 
-/** Settings that can't be read are some: that is told later. "None" is an empty 0.settings with Azure's agents. */
-async function isWithoutSettings(
+/** "No settings" of Azure's agents: an empty 0.settings. */
+async function isEmptyFile(
 	{ configFolder }: HandlerEnvironment,
-	{ packageFolder, sequenceNumber }: EnableOptions,
+	{ sequenceNumber = 0 }: EnableOptions,
 ): Promise<boolean> {
-	const stats = await stat(join(configFolder, `${sequenceNumber ?? 0}.settings`)).catch(() => undefined);
-	if ((sequenceNumber ?? 0) === 0 && stats?.size === 0) return true;
-	try {
-		const settings = await findHandlerSettings(packageFolder, { sequenceNumber });
-		return settings === undefined || isEmpty(settings);
-	} catch {
-		return false;
-	}
+	const stats = await stat(join(configFolder, `${sequenceNumber}.settings`)).catch(() => undefined);
+	return sequenceNumber === 0 && stats?.size === 0;
+}
+
+/** Settings that can't be read are some: that is told later. */
+async function hasNoSettings({ packageFolder, sequenceNumber }: EnableOptions): Promise<boolean> {
+	return findHandlerSettings(packageFolder, { sequenceNumber }).then(
+		(settings) => settings === undefined || isEmpty(settings),
+		() => false,
+	);
 }
 
 function isEmpty({ publicSettings, protectedSettings }: HandlerSettings): boolean {

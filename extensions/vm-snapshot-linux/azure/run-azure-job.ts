@@ -1,10 +1,7 @@
 /** The process that makes the snapshot of one task: detached from the `enable` that started it, alone on the machine. */
-import { appendFile, mkdir } from "node:fs/promises";
+import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
 import { StillpointError, worstError } from "../../../contracts/errors.ts";
-import type { SnapshotRequest } from "../../../contracts/extension.ts";
-import type { Report } from "../../../contracts/report.ts";
-import { version } from "../../../contracts/version.ts";
 import { loadProcessCalls, setOomScore } from "../../../platform/linux/freeze-calls.ts";
 import { thawFromLedgers } from "../../../platform/linux/rescue-thaw.ts";
 import { blankProtectedSettings } from "../../kit/blank-protected-settings.ts";
@@ -14,14 +11,16 @@ import { systemClock } from "../clock.ts";
 import { runJob } from "../run-job.ts";
 import { startJob } from "../started-job.ts";
 import { azureCodeOf } from "./azure-codes.ts";
-import { handlerName, outcomeOf, statusFileText, type TaskFacts, type TaskOutcome } from "./azure-status.ts";
+import { statusFileText, type TaskFacts, type TaskOutcome } from "./azure-status.ts";
 import { type AzureTask, parseAzureCommand } from "./azure-task.ts";
 import { chooseDisks } from "./choose-disks.ts";
 import { chooseProvider, sourceOf } from "./choose-provider.ts";
+import { composeOutcome } from "./compose-outcome.ts";
+import { composeRequest } from "./compose-request.ts";
 import { endTask } from "./end-task.ts";
 import type { GuestConfig } from "./guest-config.ts";
 import { type InsideHost, openInsideHost } from "./inside-host.ts";
-import { findLunDisks, type LunDisk } from "./lun-disks.ts";
+import { findLunDisks } from "./lun-disks.ts";
 import { asSettingsError } from "./settings-error.ts";
 import { renewStatus, type StatusRenewal } from "./status-files.ts";
 import { readTaskFacts } from "./task-facts.ts";
@@ -91,7 +90,7 @@ async function runTask(run: TaskRun): Promise<Upload | undefined> {
 	const task = await readTask(run);
 	const findDisks = () => findLunDisks({ linksFolder: config.diskLinksFolder, sysFolder: "/sys" });
 	const disks = chooseDisks(task, await findDisks());
-	const request = await composeRequest(run, task, disks);
+	const request = composeRequest(task, disks, { ...run, jobId: run.record.jobId });
 	let status: Record<string, unknown> | undefined;
 	let problem = "";
 	await using host: InsideHost = openInsideHost({
@@ -126,31 +125,6 @@ async function runTask(run: TaskRun): Promise<Upload | undefined> {
 	return status === undefined || task.statusBlobUri === undefined ? undefined : { uri: task.statusBlobUri, status };
 }
 
-function composeOutcome(host: InsideHost, report: Report, problem: string): TaskOutcome {
-	const { error } = report;
-	const ofProvider = error?.code === "snapshot-failed" || error?.code === "prepare-failed" ? host.failure : undefined;
-	const code = ofProvider ?? (error === undefined ? host.failure : azureCodeOf(error, report));
-	const told = outcomeOf(report, code);
-	const { window } = report;
-	return {
-		...told,
-		message: [told.message, problem, ...host.passedOver.map((why) => `passed over: ${why}`)].filter(Boolean).join("; "),
-		report,
-		snapshots: host.taken?.disks.map(({ info }) => info),
-		telemetry: {
-			...host.taken?.telemetry,
-			...(window === undefined
-				? {}
-				: {
-						FreezeTime: String(window.freezeMs),
-						snapshotTimeTaken: String(window.heldMs),
-						ThawTime: String(window.thawMs),
-					}),
-			snapshotCreator: host.taken?.disks[0]?.info.blobUri === undefined ? "backupHostService" : "guestExtension",
-		},
-	};
-}
-
 /** Reads the settings, and takes the secrets out of the file: from here on they are in memory only. */
 async function readTask({ packageFolder, sequenceNumber, record }: TaskRun): Promise<AzureTask> {
 	const settings = await readHandlerSettings(packageFolder, { sequenceNumber }).catch((error: unknown) => {
@@ -160,38 +134,6 @@ async function readTask({ packageFolder, sequenceNumber, record }: TaskRun): Pro
 	const parsed = parseAzureCommand(settings);
 	if (parsed.command === "snapshot" && parsed.task.taskId === record.taskId) return parsed.task;
 	throw new StillpointError("settings-invalid", `${settings.settingsFile} was replaced before its task began`);
-}
-
-async function composeRequest(
-	{ config, record: { jobId }, packageFolder }: TaskRun,
-	task: AzureTask,
-	disks: readonly LunDisk[],
-): Promise<SnapshotRequest> {
-	// The job writes a status of its own kind, of which nobody but a reader of the run folder is told.
-	const folder = join(config.runFolder, "status");
-	await mkdir(folder, { recursive: true, mode: 0o700 });
-	return {
-		schemaVersion: 1,
-		order: {
-			jobId,
-			level: "application",
-			acceptLevel: task.acceptsCrash && disks.length === 1 ? "crash" : "file-system",
-			disks: { include: disks.map(({ name }) => name) },
-			startWithinMs: config.startWithinMs,
-			holdLimitMs: config.holdLimitMs,
-			prepareLimitMs: config.prepareLimitMs,
-			snapshot: "reported",
-		},
-		holdLimitMs: config.holdLimitMs,
-		fileSystems: config.fileSystems,
-		tempDisks: [],
-		scriptsFolder: config.scriptsFolder,
-		runFolder: config.runFolder,
-		hostFolders: [packageFolder],
-		statusFile: join(folder, `${jobId}.status`),
-		extension: { name: handlerName, version },
-		channel: { socketPath: "", token: "" },
-	};
 }
 
 async function findAccepted({ packageFolder, sequenceNumber }: AzureJobOptions): Promise<TaskRecord | undefined> {
