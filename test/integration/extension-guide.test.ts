@@ -3,11 +3,12 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { bundleInto } from "../fixtures/bundle.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
 
 const root = resolve(import.meta.dirname, "../..");
 const lacking = requireTools("root", "openssl", "unshare");
-const stepLimitMs = 90_000;
+const stepLimitMs = 120_000;
 
 /** A block of the guide that is more than an example: ```LANGUAGE WORD WORD */
 type Step = {
@@ -41,9 +42,7 @@ describe.skipIf(lacking)(`the guide for authors of extensions${lacking ? ` (${la
 		runRoot = mkdtempSync("/dev/shm/stillpoint-test-guide-");
 		for (const folder of ["work", "bin", "opt", "etc"]) mkdirSync(join(base, folder), { mode: 0o755 });
 		const dist = join(base, "dist");
-		const rolldown = join(root, "node_modules/rolldown/bin/cli.mjs");
-		const bundle = [rolldown, "-c", "rolldown.config.ts", "--log-level", "silent"];
-		await promisify(execFile)(process.execPath, bundle, { cwd: root, env: { ...process.env, STILLPOINT_DIST: dist } });
+		await bundleInto(dist);
 		// What is installed on a machine finds its folders without being told.
 		const runFolder = `--run-dir ${join(runRoot, "run")}`;
 		const folders = `--config ${base}/etc/stillpoint/agent.json --state-dir ${base}/state --log-dir ${base}/log ${runFolder}`;
@@ -58,7 +57,7 @@ exec ${process.execPath} ${dist}/stillpoint.mjs "$@"
 `,
 			{ mode: 0o755 },
 		);
-	}, 60_000);
+	}, 120_000);
 
 	afterAll(async () => {
 		if (agent !== undefined && agent.exitCode === null) {
@@ -132,5 +131,5 @@ exec ${process.execPath} ${dist}/stillpoint.mjs "$@"
 				expect({ missing: missing(), output: missing().length > 0 ? output : "" }).toEqual({ missing: [], output: "" });
 			}
 		}
-	}, 240_000);
+	}, 300_000);
 });

@@ -45,101 +45,105 @@ const lives: readonly [faults: string, failing: string[]][] = [
 	["secret-on-command-line disable uninstall", [updateCheck, "disable succeeds", secretsCheck, "uninstall succeeds"]],
 ];
 
-describe.skipIf(lacking)(`the checks of a handler${lacking ? ` (${lacking})` : ""}`, { concurrent: true }, () => {
-	let root: string;
-	/** All run beside each other: most of their time they wait. */
-	const verdicts = new Map<string, Promise<HandlerVerdict>>();
-	beforeAll(() => {
-		root = mkdtempSync(join(tmpdir(), "stillpoint-checks-"));
-		for (const [faults] of lives) {
-			const verdict = check(faults);
-			verdict.catch(() => undefined);
-			verdicts.set(faults, verdict);
+describe.skipIf(lacking)(
+	`the checks of a handler${lacking ? ` (${lacking})` : ""}`,
+	{ concurrent: true, timeout: 180_000 },
+	() => {
+		let root: string;
+		/** All run beside each other: most of their time they wait. */
+		const verdicts = new Map<string, Promise<HandlerVerdict>>();
+		beforeAll(() => {
+			root = mkdtempSync(join(tmpdir(), "stillpoint-checks-"));
+			for (const [faults] of lives) {
+				const verdict = check(faults);
+				verdict.catch(() => undefined);
+				verdicts.set(faults, verdict);
+			}
+		});
+		afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+		function makePackage(faults: string, name = `package ${faults}`.replaceAll(" ", "-")): string {
+			const folder = join(root, name);
+			mkdirSync(folder);
+			cpSync(faultyHandler, folder, { recursive: true });
+			// Where authors keep them: a secret that was shipped was not leaked.
+			writeFileSync(join(folder, "test-settings.json"), JSON.stringify(settings));
+			writeFileSync(join(folder, "faults.txt"), faults.replaceAll(" ", "\n"));
+			const start = faults.startsWith("starts-by-path") ? "/bin/sh ./bin/handler" : "bin/handler";
+			const names = ["install", "uninstall", "update", "enable", "disable"];
+			const commands = Object.fromEntries(names.map((name) => [`${name}Command`, `${start} ${name}`]));
+			const handlerManifest = { ...commands, reportHeartbeat: faults.includes("no-heartbeat") };
+			writeFileSync(
+				join(folder, "HandlerManifest.json"),
+				JSON.stringify([{ name: "Faulty", version: "1.0", handlerManifest }]),
+			);
+			return folder;
 		}
-	});
-	afterAll(() => rmSync(root, { recursive: true, force: true }));
 
-	function makePackage(faults: string, name = `package ${faults}`.replaceAll(" ", "-")): string {
-		const folder = join(root, name);
-		mkdirSync(folder);
-		cpSync(faultyHandler, folder, { recursive: true });
-		// Where authors keep them: a secret that was shipped was not leaked.
-		writeFileSync(join(folder, "test-settings.json"), JSON.stringify(settings));
-		writeFileSync(join(folder, "faults.txt"), faults.replaceAll(" ", "\n"));
-		const start = faults.startsWith("starts-by-path") ? "/bin/sh ./bin/handler" : "bin/handler";
-		const names = ["install", "uninstall", "update", "enable", "disable"];
-		const commands = Object.fromEntries(names.map((name) => [`${name}Command`, `${start} ${name}`]));
-		const handlerManifest = { ...commands, reportHeartbeat: faults.includes("no-heartbeat") };
-		writeFileSync(
-			join(folder, "HandlerManifest.json"),
-			JSON.stringify([{ name: "Faulty", version: "1.0", handlerManifest }]),
-		);
-		return folder;
-	}
+		function check(faults: string) {
+			const workFolder = join(root, `work ${faults}`.replaceAll(" ", "-"));
+			return checkHandler({ packageFolder: makePackage(faults), workFolder, settings });
+		}
 
-	function check(faults: string) {
-		const workFolder = join(root, `work ${faults}`.replaceAll(" ", "-"));
-		return checkHandler({ packageFolder: makePackage(faults), workFolder, settings });
-	}
-
-	test.each(lives)("find exactly what is wrong: %s", async (faults, failing) => {
-		const verdict = await verdicts.get(faults);
-		const failed = verdict?.checks.filter((one) => one.result === "failed") ?? [];
-		expect(failed.map(({ name }) => name)).toEqual(failing);
-		for (const one of failed) expect([one.what, one.remedy]).not.toContain(undefined);
-		expect(verdict).toMatchObject({ name: "Faulty", version: "1.0", passed: failing.length === 0 });
-		const skipped = verdict?.checks.filter((one) => one.result === "skipped");
-		if (failing.length === 0) expect(skipped).toEqual([]);
-	});
-
-	test("say where a secret was found", async () => {
-		const whatOf = async (faults: string) =>
-			(await verdicts.get(faults))?.checks.find(({ name }) => name === secretsCheck)?.what;
-		expect(await whatOf("impatient secret-in-file update")).toBe("Faulty-1.0/log.txt");
-		expect(await whatOf("secret-on-command-line disable uninstall")).toMatch(/^process \d+ \(sh\)/);
-	});
-
-	test("do not wait for a status without end", async () => {
-		const host = await openHandlerHost({
-			packageFolder: makePackage("never-ends"),
-			workFolder: join(root, "never-ends"),
+		test.each(lives)("find exactly what is wrong: %s", async (faults, failing) => {
+			const verdict = await verdicts.get(faults);
+			const failed = verdict?.checks.filter((one) => one.result === "failed") ?? [];
+			expect(failed.map(({ name }) => name)).toEqual(failing);
+			for (const one of failed) expect([one.what, one.remedy]).not.toContain(undefined);
+			expect(verdict).toMatchObject({ name: "Faulty", version: "1.0", passed: failing.length === 0 });
+			const skipped = verdict?.checks.filter((one) => one.result === "skipped");
+			if (failing.length === 0) expect(skipped).toEqual([]);
 		});
-		await using opened = host;
-		await opened.enable({ sequenceNumber: 1, ...settings });
-		await expect(opened.waitForStatus(1, { limitMs: 100 })).rejects.toThrow("it was transitioning: working");
-	});
 
-	test("say what was not reached after a failure that ends all", async () => {
-		const { checks = [] } = (await verdicts.get("install")) ?? {};
-		expect(checks).toHaveLength(17);
-		expect(checks.slice(2).every(({ result, what }) => result === "skipped" && what?.includes("install"))).toBe(true);
-	});
-
-	test("refuse a package without manifest, and one with a bad one", async () => {
-		const folder = join(root, "empty");
-		mkdirSync(folder);
-		const run = () => checkHandler({ packageFolder: folder, workFolder: join(root, "never") });
-		await expect(run()).rejects.toMatchObject({ code: "extension-invalid" });
-		writeFileSync(join(folder, "HandlerManifest.json"), '[{"name":"../x"}]');
-		await expect(run()).rejects.toThrow(/HandlerManifest\.json: 0\.name/);
-	});
-
-	test("end when they are told to, with all that they started", async () => {
-		const folder = makePackage("leaves-a-process", "stopped-package");
-		const stopping = new AbortController();
-		const workFolder = join(root, "stopped");
-		const running = checkHandler({
-			packageFolder: folder,
-			workFolder,
-			settings,
-			signal: stopping.signal,
-			onCheck: ({ name }) => name.startsWith("enable leaves") && stopping.abort(new Error("enough")),
+		test("say where a secret was found", async () => {
+			const whatOf = async (faults: string) =>
+				(await verdicts.get(faults))?.checks.find(({ name }) => name === secretsCheck)?.what;
+			expect(await whatOf("impatient secret-in-file update")).toBe("Faulty-1.0/log.txt");
+			expect(await whatOf("secret-on-command-line disable uninstall")).toMatch(/^process \d+ \(sh\)/);
 		});
-		await expect(running).rejects.toThrow("enough");
-		await using host = await openHandlerHost({ packageFolder: folder, workFolder });
-		expect(await host.processes()).toEqual([]);
-	});
-});
+
+		test("do not wait for a status without end", async () => {
+			const host = await openHandlerHost({
+				packageFolder: makePackage("never-ends"),
+				workFolder: join(root, "never-ends"),
+			});
+			await using opened = host;
+			await opened.enable({ sequenceNumber: 1, ...settings });
+			await expect(opened.waitForStatus(1, { limitMs: 100 })).rejects.toThrow("it was transitioning: working");
+		});
+
+		test("say what was not reached after a failure that ends all", async () => {
+			const { checks = [] } = (await verdicts.get("install")) ?? {};
+			expect(checks).toHaveLength(17);
+			expect(checks.slice(2).every(({ result, what }) => result === "skipped" && what?.includes("install"))).toBe(true);
+		});
+
+		test("refuse a package without manifest, and one with a bad one", async () => {
+			const folder = join(root, "empty");
+			mkdirSync(folder);
+			const run = () => checkHandler({ packageFolder: folder, workFolder: join(root, "never") });
+			await expect(run()).rejects.toMatchObject({ code: "extension-invalid" });
+			writeFileSync(join(folder, "HandlerManifest.json"), '[{"name":"../x"}]');
+			await expect(run()).rejects.toThrow(/HandlerManifest\.json: 0\.name/);
+		});
+
+		test("end when they are told to, with all that they started", async () => {
+			const folder = makePackage("leaves-a-process", "stopped-package");
+			const stopping = new AbortController();
+			const workFolder = join(root, "stopped");
+			const running = checkHandler({
+				packageFolder: folder,
+				workFolder,
+				settings,
+				signal: stopping.signal,
+				onCheck: ({ name }) => name.startsWith("enable leaves") && stopping.abort(new Error("enough")),
+			});
+			await expect(running).rejects.toThrow("enough");
+			await using host = await openHandlerHost({ packageFolder: folder, workFolder });
+			expect(await host.processes()).toEqual([]);
+		});
+	},
+);
 
 describe.skipIf(lacking ?? requireTools("root", "unshare"))("a host in a namespace of its own", () => {
 	test("shows its folder at /var/lib/waagent to the handler only, and leaves nothing behind", async () => {

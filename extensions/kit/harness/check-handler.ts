@@ -1,8 +1,9 @@
-import { handlerChecks, type TestSettings } from "./handler-checks.ts";
+import type { TestSettings } from "./check-run.ts";
+import { handlerChecks } from "./handler-checks.ts";
 import { openHandlerHost } from "./handler-host.ts";
 import { findSecretsInFiles, secretsOf, watchCommandLines } from "./secret-search.ts";
 
-export type { TestSettings } from "./handler-checks.ts";
+export type { TestSettings } from "./check-run.ts";
 
 export type CheckResult = {
 	readonly name: string;

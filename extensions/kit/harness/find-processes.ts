@@ -5,12 +5,12 @@ export type FoundProcess = { readonly pid: number; readonly commandLine: string 
 
 /**
  * Processes that inherited the mark (`NAME=value`) in their environment, or work in the folder, wherever they went.
- * Synchronous, as /proc answers from memory: it is looked at often.
+ * @param known ids that are not looked at. Synchronous, as /proc answers from memory: it is looked at often.
  */
-export function findProcesses(mark: string, folder: string): FoundProcess[] {
+export function findProcesses(mark: string, folder: string, known: ReadonlySet<string> = new Set()): FoundProcess[] {
 	const found: FoundProcess[] = [];
 	for (const name of readdirSync("/proc")) {
-		if (!/^\d+$/.test(name) || name === String(process.pid)) continue;
+		if (!/^\d+$/.test(name) || name === String(process.pid) || known.has(name)) continue;
 		try {
 			const environment = readFileSync(`/proc/${name}/environ`, "latin1");
 			// Threads of the kernel, and zombies.

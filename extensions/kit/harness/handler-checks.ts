@@ -1,48 +1,13 @@
 /** What a handler must do to be run by hosts that follow Azure's contract. The order is that of a life. */
-
 import { existsSync } from "node:fs";
-import { cp, mkdtemp, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type CommandResult, type HandlerHost, readManifest } from "./handler-host.ts";
+import type { Check } from "./check-run.ts";
+import { endFault, faultOf, lastStatusMs, makeNextVersion, silenceOn, untilRead } from "./check-steps.ts";
+import { readManifest } from "./unpack-package.ts";
 
-export type TestSettings = {
-	readonly publicSettings?: unknown;
-	readonly protectedSettings?: unknown;
-	/** Public settings that the handler must refuse. */
-	readonly wrongPublicSettings?: unknown;
-	/** Files in the package that must not change when enable is repeated: what the work leaves behind. */
-	readonly unchanged?: readonly string[] | undefined;
-	/** How long the work may take until its status says an end. */
-	readonly statusLimitMs?: number | undefined;
-};
-
-export type CheckRun = {
-	readonly host: HandlerHost;
-	readonly packageFolder: string;
-	readonly workFolder: string;
-	readonly settings: TestSettings;
-	readonly secrets: readonly string[];
-	/** Where a secret stood: files, command lines. */
-	readonly leaks: ReadonlySet<string>;
-};
-
-export type Check = {
-	readonly name: string;
-	/** What to do when it failed. */
-	readonly remedy: string;
-	/** Without it the rest says nothing. */
-	readonly isVital?: boolean;
-	/** Why it has nothing to look at. */
-	skip?(run: CheckRun): string | undefined;
-	/** What is wrong; nothing when all is right. What it throws is wrong, too. */
-	act(run: CheckRun): Promise<string | undefined>;
-};
-
-const lastStatusMs = 60_000;
 const afterDisableMs = 5_000;
-const halfWrittenMs = 1_000;
-const longAgo = new Date(0);
 
 export const handlerChecks: readonly Check[] = [
 	{
@@ -216,49 +181,3 @@ export const handlerChecks: readonly Check[] = [
 		act: async ({ host }) => faultOf(await host.uninstall()),
 	},
 ];
-
-function faultOf(result: CommandResult): string | undefined {
-	if (result.timedOut) return `${result.command} did not end in time and was killed`;
-	if (result.exitCode === 0) return undefined;
-	return `${result.command} ended with ${result.exitCode ?? "a signal"}: ${result.output.trim()}`;
-}
-
-/** Until somebody has read the file, as its access time tells; where that is not kept, for a time. */
-async function untilRead(path: string): Promise<void> {
-	const deadline = performance.now() + halfWrittenMs;
-	for (let isMarked = false; performance.now() < deadline; await sleep(10)) {
-		if (isMarked && (await stat(path)).atimeMs > longAgo.getTime()) return sleep(100);
-		if (!isMarked)
-			isMarked = await utimes(path, longAgo, new Date()).then(
-				() => true,
-				() => false,
-			);
-	}
-}
-
-async function endFault(host: HandlerHost, sequenceNumber: number, settings: TestSettings) {
-	const status = await host.waitForStatus(sequenceNumber, { limitMs: settings.statusLimitMs ?? lastStatusMs });
-	return status.status === "error" ? `status ${sequenceNumber} is error ${status.code}: ${status.message}` : undefined;
-}
-
-/** A job may be started before the fault is found: its end counts. */
-async function silenceOn(host: HandlerHost, sequenceNumber: number, settings: TestSettings, result: CommandResult) {
-	if (result.timedOut) return "enable did not end in time";
-	if (result.exitCode !== 0) return undefined;
-	const status = await host
-		.waitForStatus(sequenceNumber, { limitMs: settings.statusLimitMs ?? 10_000 })
-		.catch(() => undefined);
-	if (status?.status === "error") return undefined;
-	return status === undefined ? "exit status 0 and no end in the status file" : `exit status 0 and ${status.status}`;
-}
-
-async function makeNextVersion({ packageFolder, workFolder }: CheckRun): Promise<string> {
-	const folder = await mkdtemp(join(workFolder, "next-"));
-	await cp(packageFolder, folder, { recursive: true, verbatimSymlinks: true });
-	const path = join(folder, "HandlerManifest.json");
-	const manifest = JSON.parse(await readFile(path, "utf8"));
-	const [major = "1"] = String(manifest[0].version).split(".");
-	manifest[0].version = `${major}.9999`;
-	await writeFile(path, JSON.stringify(manifest));
-	return folder;
-}

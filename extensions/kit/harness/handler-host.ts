@@ -4,10 +4,9 @@
  */
 import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
-import { chmod, cp, mkdir, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { StillpointError } from "../../../contracts/errors.ts";
-import { type HandlerManifest, handlerManifestFileSchema } from "../../../contracts/extension.ts";
 import { endProcesses, type FoundProcess, findProcesses } from "./find-processes.ts";
 import {
 	findHeartbeat,
@@ -19,6 +18,7 @@ import {
 } from "./handler-files.ts";
 import { type HostKeys, makeHostKeys } from "./host-keys.ts";
 import { type CommandResult, runCommand } from "./run-command.ts";
+import { type Installed, unpackPackage } from "./unpack-package.ts";
 
 export type { FoundProcess } from "./find-processes.ts";
 export type { ReadHeartbeat, ReadStatus } from "./handler-files.ts";
@@ -65,6 +65,8 @@ export type HandlerHost = AsyncDisposable & {
 	log(): Promise<string>;
 	/** What it started and what still runs, wherever it went. */
 	processes(): Promise<FoundProcess[]>;
+	/** Without those whose ids are known to be others'. */
+	newProcesses(known: ReadonlySet<string>): FoundProcess[];
 	/** SIGKILL to all of them, a command that runs included. Returns those that did not end. */
 	endProcesses(): Promise<FoundProcess[]>;
 };
@@ -85,8 +87,6 @@ const azureFolder = "/var/lib/waagent";
 const limitsMs = { install: 900_000, update: 900_000, disable: 900_000, enable: 300_000, uninstall: 300_000 } as const;
 type CommandName = keyof typeof limitsMs;
 
-type Installed = { readonly manifest: HandlerManifest; readonly folder: string };
-
 /** @throws `extension-invalid`, `tool-missing` (openssl) */
 export async function openHandlerHost(options: HostOptions): Promise<HandlerHost> {
 	const { workFolder } = options;
@@ -95,7 +95,7 @@ export async function openHandlerHost(options: HostOptions): Promise<HandlerHost
 	const mark = `STILLPOINT_HARNESS=${randomUUID()}`;
 	const shown = (path: string) => (options.privateNamespace ? azureFolder + path.slice(workFolder.length) : path);
 	const madeMountPoint = options.privateNamespace === true && (await makeFolder(azureFolder));
-	let installed = await unpack(options.packageFolder, workFolder, shown);
+	let installed = await unpackPackage(options.packageFolder, workFolder, shown);
 	let lastEnabled: { sequenceNumber: number; extensionName: string | undefined } | undefined;
 
 	const logFolder = () => join(workFolder, "log", installed.manifest.name);
@@ -159,7 +159,7 @@ export async function openHandlerHost(options: HostOptions): Promise<HandlerHost
 			run("disable", installed, extensionName === undefined ? {} : { ConfigExtensionName: extensionName }),
 		async update(packageFolder) {
 			const old = installed;
-			const next = await unpack(packageFolder, workFolder, shown);
+			const next = await unpackPackage(packageFolder, workFolder, shown);
 			const results = [await run("disable", old)];
 			const failed = () => results.at(-1)?.exitCode !== 0;
 			if (failed()) return results;
@@ -192,6 +192,7 @@ export async function openHandlerHost(options: HostOptions): Promise<HandlerHost
 			return texts.join("\n");
 		},
 		processes: async () => findProcesses(mark, workFolder),
+		newProcesses: (known) => findProcesses(mark, workFolder, known),
 		endProcesses: () => endProcesses(mark, workFolder),
 		async [Symbol.asyncDispose]() {
 			const left = await endProcesses(mark, workFolder);
@@ -237,46 +238,6 @@ async function settingsText(settings: EnableWith, keys: HostKeys): Promise<strin
 				};
 	const handlerSettings = { ...(publicSettings === undefined ? {} : { publicSettings }), ...secret };
 	return JSON.stringify({ runtimeSettings: [{ handlerSettings }] });
-}
-
-async function unpack(packageFolder: string, workFolder: string, shown: (path: string) => string): Promise<Installed> {
-	const manifest = await readManifest(packageFolder);
-	const { name, version } = manifest;
-	const folder = join(workFolder, `${name}-${version}`);
-	await cp(packageFolder, folder, { recursive: true, verbatimSymlinks: true });
-	for (const entry of await readdir(folder, { recursive: true, withFileTypes: true }))
-		if (entry.isFile()) await chmod(join(entry.parentPath, entry.name), 0o700);
-	const logFolder = join(workFolder, "log", name);
-	for (const made of [join(folder, "config"), join(folder, "status"), join(logFolder, "events")])
-		await mkdir(made, { recursive: true, mode: 0o700 });
-	const handlerEnvironment = {
-		logFolder: shown(logFolder),
-		configFolder: shown(join(folder, "config")),
-		statusFolder: shown(join(folder, "status")),
-		heartbeatFile: shown(join(folder, "heartbeat.log")),
-		eventsFolder: shown(join(logFolder, "events")),
-	};
-	const environment = [{ name, version: 1.0, handlerEnvironment }];
-	await writeFile(join(folder, "HandlerEnvironment.json"), JSON.stringify(environment));
-	return { manifest, folder };
-}
-
-/** @throws `extension-invalid` naming the field */
-export async function readManifest(packageFolder: string): Promise<HandlerManifest> {
-	const path = join(packageFolder, "HandlerManifest.json");
-	const invalid = (what: string) => new StillpointError("extension-invalid", `${path}: ${what}`);
-	let content: unknown;
-	try {
-		content = JSON.parse(await readFile(path, "utf8"));
-	} catch (error) {
-		throw invalid(error instanceof Error ? error.message : String(error));
-	}
-	const parsed = handlerManifestFileSchema.safeParse(content);
-	const issue = parsed.error?.issues[0];
-	if (issue !== undefined) throw invalid(`${issue.path.join(".")}: ${issue.message}`);
-	const [manifest] = parsed.data ?? [];
-	if (manifest === undefined) throw invalid("is empty");
-	return manifest;
 }
 
 /** Whether it was absent. */

@@ -26,12 +26,16 @@ export async function makeHostKeys(folder: string): Promise<HostKeys> {
 	await rename(key, join(folder, `${thumbprint}.prv`));
 	const crt = join(folder, `${thumbprint}.crt`);
 	await rename(certificate, crt);
+	// The same settings are given again and again.
+	const encrypted = new Map<string, string>();
 	return {
 		thumbprint,
-		encrypt: async (content) =>
-			(await openssl(["cms", "-encrypt", "-binary", "-outform", "DER", "-aes-256-cbc", crt], content)).toString(
-				"base64",
-			),
+		async encrypt(content) {
+			const words = ["cms", "-encrypt", "-binary", "-outform", "DER", "-aes-256-cbc", crt];
+			const found = encrypted.get(content) ?? (await openssl(words, content)).toString("base64");
+			encrypted.set(content, found);
+			return found;
+		},
 	};
 }
 

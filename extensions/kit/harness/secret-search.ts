@@ -1,3 +1,4 @@
+import { readdirSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -29,9 +30,11 @@ export async function findSecretsInFiles(folder: string, secrets: readonly strin
 /** Looks at the command lines of the handler's processes, again and again until it is disposed. */
 export function watchCommandLines(host: HandlerHost, secrets: readonly string[], leaks: Set<string>): AsyncDisposable {
 	const ended = new AbortController();
+	// Those of the machine: looking at all of them, again and again, would keep a core busy.
+	const known = new Set(readdirSync("/proc"));
 	const watching = (async () => {
 		while (secrets.length > 0 && !ended.signal.aborted) {
-			for (const { pid, commandLine } of await host.processes())
+			for (const { pid, commandLine } of host.newProcesses(known))
 				if (secrets.some((secret) => commandLine.includes(secret)))
 					leaks.add(`process ${pid} (${commandLine.split(" ")[0]})`);
 			await sleep(lookMs);

@@ -199,5 +199,7 @@ export type HandlerHost = AsyncDisposable & {
 	readEvents(): Promise<Record<string, unknown>[]>;
 	log(): Promise<string>;
 	processes(): Promise<FoundProcess[]>;
+	/** Without those whose ids are known to be others'. */
+	newProcesses(known: ReadonlySet<string>): FoundProcess[];
 	endProcesses(): Promise<FoundProcess[]>;
 };
