@@ -145,6 +145,24 @@ describe.skipIf(missing)(`a task of Azure's that goes wrong${missing ? `: ${miss
 			await expectGood();
 		});
 
+		test("the job, killed while an application is quiet: the next enable lets it go", async () => {
+			const folder = await mkdtemp(join(dir, "scripts-"));
+			const said = join(folder, "said");
+			const say = (word: string) => ({ command: ["/bin/sh", "-c", `echo ${word} $STILLPOINT_OUTCOME >> ${said}`] });
+			const dropIn = { version: 1, application: "shop", pre: say("quiet"), post: say("free") };
+			await writeFile(join(folder, "shop.json"), JSON.stringify(dropIn), { mode: 0o600 });
+			await using other = await makeAzureGuest(dir, [two], { scriptsFolder: folder });
+			for (const blob of other.blobs) blob.behaviour = "hang";
+			await other.host.enable({ sequenceNumber: 1, ...other.task() });
+			await poll(() => other.azure.requests.join()).toContain("comp=snapshot");
+			process.kill(await other.jobPid(), "SIGKILL");
+			await untilWritable(two);
+			expect((await readFile(said, "utf8")).trim()).toBe("quiet");
+			await other.host.enableAgain();
+			expect(await readFile(said, "utf8")).toBe("quiet\nfree interrupted\n");
+			expect(await other.host.readStatus(1)).toMatchObject({ status: "error", code: 2 });
+		});
+
 		test("job and freezer, killed together: the next enable thaws by the ledger", async () => {
 			const number = await startHanging();
 			const freezer = await guest.freezerPid();

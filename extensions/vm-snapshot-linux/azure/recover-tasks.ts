@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { StillpointError } from "../../../contracts/errors.ts";
 import { type Report, reportSchema } from "../../../contracts/report.ts";
 import { findFileLock } from "../../../platform/linux/file-lock.ts";
-import { type LedgerThawResult, thawFromLedgers } from "../../../platform/linux/rescue-thaw.ts";
+import type { LedgerThawResult } from "../../../platform/linux/rescue-thaw.ts";
 import type { HandlerEnvironment } from "../../kit/handler-environment.ts";
 import { azureCodeOf } from "./azure-codes.ts";
 import { outcomeOf, type TaskOutcome } from "./azure-status.ts";
@@ -12,17 +12,18 @@ import { endTaskIn } from "./end-task.ts";
 import { isEndTold, writeStatusFiles } from "./status-files.ts";
 import { readTaskFacts } from "./task-facts.ts";
 import { isRunning, type TaskStore } from "./task-store.ts";
+import { undoLeftovers } from "./undo-leftovers.ts";
 import { jobLockPath, makeRunFolder } from "./wait-for-machine.ts";
 
 /**
- * Thaws by the ledgers, unless a job is at work: that one did so when it began. Ends each task whose process is gone,
+ * Thaws by the ledgers and lets applications go, unless a job is at work: that one did so when it began. Ends each task whose process is gone,
  * and tells again what was not told.
  */
 export async function recoverTasks(
 	store: TaskStore,
 	given: { readonly runFolder: string; readonly environment: HandlerEnvironment; readonly now: () => Date },
 ): Promise<void> {
-	const left = await thawUnlessBusy(given.runFolder);
+	const left = await undoUnlessBusy(given.runFolder);
 	for (const task of store.tasks) {
 		if (task.state === "running" && !(await isRunning(task))) {
 			const report = await findReport(given.runFolder, task.jobId);
@@ -41,7 +42,7 @@ export async function recoverTasks(
 
 /** The report lies on tmpfs from before the status is told; without it the evidence is lost. */
 function outcomeAfterLoss(report: Report | undefined, left: readonly LedgerThawResult[]): TaskOutcome {
-	const frozen = left.filter(({ result }) => result === "thaw-failed").map(({ mountPoint }) => mountPoint);
+	const frozen = left.map(({ mountPoint, ledger }) => mountPoint || ledger);
 	if (frozen.length > 0) {
 		const error = new StillpointError("stuck", `may still be frozen: ${frozen.join(", ")}; run: stillpoint thaw`);
 		return { status: "error", code: azureCodeOf(error), message: `${error.code}: ${error.message}`, report };
@@ -54,10 +55,10 @@ function outcomeAfterLoss(report: Report | undefined, left: readonly LedgerThawR
 	return { status: "error", code: azureCodeOf(error), message: `${error.code}: ${error.message}` };
 }
 
-async function thawUnlessBusy(runFolder: string): Promise<LedgerThawResult[]> {
+async function undoUnlessBusy(runFolder: string): Promise<LedgerThawResult[]> {
 	await makeRunFolder(runFolder);
 	await using lock = await findFileLock(jobLockPath(runFolder));
-	return lock === undefined ? [] : await thawFromLedgers(runFolder);
+	return lock === undefined ? [] : await undoLeftovers(runFolder);
 }
 
 async function findReport(runFolder: string, jobId: string): Promise<Report | undefined> {

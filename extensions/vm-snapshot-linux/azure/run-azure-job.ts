@@ -3,7 +3,6 @@ import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
 import { StillpointError, worstError } from "../../../contracts/errors.ts";
 import { loadProcessCalls, setOomScore } from "../../../platform/linux/freeze-calls.ts";
-import { thawFromLedgers } from "../../../platform/linux/rescue-thaw.ts";
 import { blankProtectedSettings } from "../../kit/blank-protected-settings.ts";
 import { type HandlerEnvironment, readHandlerEnvironment } from "../../kit/handler-environment.ts";
 import { readHandlerSettings } from "../../kit/handler-settings.ts";
@@ -25,6 +24,7 @@ import { asSettingsError } from "./settings-error.ts";
 import { renewStatus, type StatusRenewal } from "./status-files.ts";
 import { readTaskFacts } from "./task-facts.ts";
 import { openTaskStore, readOwnIdentity, type TaskRecord } from "./task-store.ts";
+import { undoLeftovers } from "./undo-leftovers.ts";
 import { uploadStatus } from "./upload-status.ts";
 import { waitForMachine } from "./wait-for-machine.ts";
 
@@ -70,7 +70,7 @@ export async function runAzureJob(options: AzureJobOptions): Promise<void> {
 	let upload: Upload | undefined;
 	try {
 		await using _machine = await waitForMachine({ ...config, limitMs: config.startWithinMs, signal });
-		await thawLeftovers(config.runFolder);
+		await requireUndone(config.runFolder);
 		isClaimed = await claim(options, record.taskId);
 		if (!isClaimed) return;
 		upload = await runTask({ ...options, environment, record, facts, renewal });
@@ -154,11 +154,10 @@ async function claim({ packageFolder }: AzureJobOptions, taskId: string): Promis
 	return true;
 }
 
-async function thawLeftovers(runFolder: string): Promise<void> {
-	const results = await thawFromLedgers(runFolder);
-	const frozen = results.filter(({ result }) => result === "thaw-failed");
-	if (frozen.length === 0) return;
-	const where = frozen.map(({ mountPoint, ledger }) => mountPoint || ledger).join(", ");
+async function requireUndone(runFolder: string): Promise<void> {
+	const left = await undoLeftovers(runFolder);
+	if (left.length === 0) return;
+	const where = left.map(({ mountPoint, ledger }) => mountPoint || ledger).join(", ");
 	throw new StillpointError("stuck", `an earlier snapshot may still hold: ${where}; run: stillpoint thaw`);
 }
 
