@@ -33,6 +33,8 @@ export type Unit = {
 	health: "ok" | "dead" | "silent";
 	heartbeat: Heartbeat | undefined;
 	processes: readonly ProcessIdentity[];
+	/** It left processes that are to live on: their end is a death. */
+	hasDaemon: boolean;
 	restarts: number;
 	lastCommand: LastCommand | undefined;
 	/** Settled once: undefined for success, else why whatever depends on it is skipped. */
@@ -48,6 +50,7 @@ export function makeUnit(goal: UnitGoal): Unit {
 		health: "ok",
 		heartbeat: undefined,
 		processes: [],
+		hasDaemon: false,
 		restarts: 0,
 		lastCommand: undefined,
 		ended: Promise.withResolvers(),

@@ -31,14 +31,14 @@ export async function watchUnit(watch: UnitWatch, signal: AbortSignal): Promise<
 	if (!(await followJob(watch, watch.jobStartedMs, signal))) return;
 	const enabledMs = Date.now();
 	await settle(watch, signal);
-	let expectsDaemon = refreshProcesses(unit, watch.version).length > 0;
+	unit.hasDaemon = refreshProcesses(unit, watch.version).length > 0;
 	const delay = makeRestartDelay(ports.limits);
 	const life = { beganMs: performance.now() };
-	while (expectsDaemon || watch.version.manifest.handlerManifest.reportHeartbeat) {
+	while (unit.hasDaemon || watch.version.manifest.handlerManifest.reportHeartbeat) {
 		await tick(watch, signal);
 		await lookAtHeartbeat(watch, enabledMs);
-		if (!expectsDaemon) expectsDaemon = refreshProcesses(unit, watch.version).length > 0;
-		if (!expectsDaemon || isAlive(watch)) continue;
+		if (!unit.hasDaemon) unit.hasDaemon = refreshProcesses(unit, watch.version).length > 0;
+		if (!unit.hasDaemon || isAlive(watch)) continue;
 		await restart(watch, delay.nextMs(performance.now() - life.beganMs), signal);
 		life.beganMs = performance.now();
 	}

@@ -228,10 +228,7 @@ describe.skipIf(missing)(`a command of a foreign handler${missing ? `: ${missing
 			const done = '[{"status":{"status":"success","code":0}}]';
 			const one = await watched(`echo '${done}' > status/0.status; setsid sleep 600 &`);
 			for (const restarts of [1, 2]) {
-				await poll(() => one.unit.processes.length).toBe(1);
-				// The watch must have seen it as a daemon first.
-				await poll(() => one.unit.health).toBe("ok");
-				await new Promise((resolve) => setTimeout(resolve, 200));
+				await poll(() => one.unit.hasDaemon && one.unit.health === "ok" && one.unit.processes.length === 1).toBe(true);
 				if (restarts === 2) mayStart = false;
 				for (const { pid } of one.unit.processes) process.kill(pid, "SIGKILL");
 				if (restarts === 2) {
