@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { StillpointError } from "../contracts/errors.ts";
+import { closeToOthers } from "./private-folder.ts";
 import { asSqliteError } from "./sqlite-error.ts";
 
 /**
@@ -13,6 +14,7 @@ export function takeInstanceLock(runDir: string): Disposable {
 	let database: DatabaseSync | undefined;
 	try {
 		database = new DatabaseSync(path, { timeout: 0 });
+		closeToOthers(path);
 		database.exec("BEGIN EXCLUSIVE");
 	} catch (cause) {
 		database?.close();

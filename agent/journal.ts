@@ -2,11 +2,12 @@
  * Jobs and unsent reports on disk. SQLite with a rollback journal: with WAL even a SELECT hangs while the disk is
  * frozen. Every call is synchronous and touches the disk, so callers go through the write hold.
  */
-import { closeSync, fsyncSync, openSync } from "node:fs";
+import { chmodSync, closeSync, fsyncSync, openSync } from "node:fs";
 import { DatabaseSync, type SQLInputValue } from "node:sqlite";
 import { StillpointError } from "../contracts/errors.ts";
 import type { Order } from "../contracts/order.ts";
 import { type Report, reportSchema } from "../contracts/report.ts";
+import { closeToOthers } from "./private-folder.ts";
 import { asSqliteError } from "./sqlite-error.ts";
 
 export type AskerKind = "link" | "local";
@@ -55,6 +56,7 @@ export function openJournal(path: string): Journal {
 	let database: DatabaseSync | undefined;
 	try {
 		database = new DatabaseSync(path, { timeout: 0 });
+		closeToOthers(path);
 		prepare(database, path);
 	} catch (error) {
 		database?.close();

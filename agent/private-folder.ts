@@ -1,4 +1,4 @@
-import { lstatSync, mkdirSync } from "node:fs";
+import { chmodSync, lstatSync, mkdirSync } from "node:fs";
 import { StillpointError } from "../contracts/errors.ts";
 
 /**
@@ -22,4 +22,13 @@ export function preparePrivateFolder(path: string): void {
 	if (found === undefined || !found.isDirectory()) throw unusable("is no folder");
 	if (found.uid !== process.getuid?.()) throw unusable(`belongs to uid ${found.uid}`);
 	if ((found.mode & 0o077) !== 0) throw unusable(`is open to others (mode ${(found.mode & 0o7777).toString(8)})`);
+}
+
+/** SQLite makes its files as the umask allows; in a folder of ours they are closed all the same. @throws `state-unusable` */
+export function closeToOthers(path: string): void {
+	try {
+		if ((lstatSync(path).mode & 0o077) !== 0) chmodSync(path, 0o600);
+	} catch (cause) {
+		throw new StillpointError("state-unusable", `${path} cannot be closed to others`, { cause, details: { path } });
+	}
 }
