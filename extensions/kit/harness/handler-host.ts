@@ -4,7 +4,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
-import { cp, mkdir, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { StillpointError } from "../../../contracts/errors.ts";
 import { endProcesses, type FoundProcess, findProcesses } from "./find-processes.ts";
@@ -76,7 +76,7 @@ export type HostOptions = {
 	readonly packageFolder: string;
 	/** Empty or absent; laid out as /var/lib/waagent. Removed by nobody: it is what a failed test is read from. */
 	readonly workFolder: string;
-	/** Shows `workFolder` at /var/lib/waagent to the handler, in a mount namespace of its own. Needs root. */
+	/** Shows `workFolder` at /var/lib/waagent to the handler, in a mount namespace of its own. Needs root; leaves an empty folder. */
 	readonly privateNamespace?: boolean;
 	readonly environment?: Readonly<Record<string, string>>;
 	/** Instead of Azure's limits (install, update, disable 900 s; enable, uninstall 300 s). */
@@ -94,7 +94,6 @@ export async function openHandlerHost(options: HostOptions): Promise<HandlerHost
 	const keys = await makeHostKeys(workFolder);
 	const mark = `STILLPOINT_HARNESS=${randomUUID()}`;
 	const shown = (path: string) => (options.privateNamespace ? azureFolder + path.slice(workFolder.length) : path);
-	const madeMountPoint = options.privateNamespace === true && (await makeFolder(azureFolder));
 	let installed = await unpackPackage(options.packageFolder, workFolder, shown);
 	let lastEnabled: { sequenceNumber: number; extensionName: string | undefined } | undefined;
 
@@ -196,8 +195,6 @@ export async function openHandlerHost(options: HostOptions): Promise<HandlerHost
 		endProcesses: () => endProcesses(mark, workFolder),
 		async [Symbol.asyncDispose]() {
 			const left = await endProcesses(mark, workFolder);
-			// One that we made for ourselves, and only when nobody has put anything into it.
-			if (madeMountPoint) await rmdir(azureFolder).catch(() => undefined);
 			if (left.length > 0)
 				throw new StillpointError("deadline-passed", `processes do not end: ${left.map(({ pid }) => pid).join(", ")}`);
 		},
@@ -222,7 +219,9 @@ function shellWords(
 	const isFile = existsSync(join(folder, inPackage.split(" ")[0] ?? ""));
 	const start = isFile ? `exec "$1"/${inPackage}` : `exec ${command}`;
 	if (inside === undefined) return ["/bin/sh", "-c", start, "handler", folder];
-	const mounted = `mount --bind "$2" ${azureFolder} && cd "$1" && ${start}`;
+	// The empty folder stays: to remove it would unmount it under a handler of another host. Another may remove it.
+	const mount = `mkdir -p -m 700 ${azureFolder} && mount --bind "$2" ${azureFolder}`;
+	const mounted = `{ ${mount} || { ${mount}; }; } && cd "$1" && ${start}`;
 	const script = ["/bin/sh", "-c", mounted, "handler", inside.shown(folder), inside.workFolder];
 	return ["unshare", "--mount", "--propagation", "slave", ...script];
 }
@@ -238,14 +237,4 @@ async function settingsText(settings: EnableWith, keys: HostKeys): Promise<strin
 				};
 	const handlerSettings = { ...(publicSettings === undefined ? {} : { publicSettings }), ...secret };
 	return JSON.stringify({ runtimeSettings: [{ handlerSettings }] });
-}
-
-/** Whether it was absent. */
-async function makeFolder(path: string): Promise<boolean> {
-	try {
-		await mkdir(path, { mode: 0o700 });
-		return true;
-	} catch {
-		return false;
-	}
 }
