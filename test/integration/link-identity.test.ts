@@ -1,5 +1,6 @@
 /** A copy of a machine is not the machine: copied state folders, other ids, an image put back. */
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { openJournal } from "../../agent/journal.ts";
@@ -19,6 +20,11 @@ import { poll } from "../fixtures/poll.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
 
 const missing = requireTools("root", "unshare", "mount");
+
+/** With owners and modes, as an image has them. */
+function copyFolder(from: string, to: string): void {
+	execFileSync("cp", ["-a", from, to]);
+}
 
 describe.skipIf(missing)(`changed identity${missing ? `: ${missing}` : ""}`, () => {
 	let stack: AsyncDisposableStack;
@@ -65,7 +71,7 @@ describe.skipIf(missing)(`changed identity${missing ? `: ${missing}` : ""}`, () 
 	/** Another machine's folders with a copy of this state. */
 	function copyState(of: AgentFoldersFixture): AgentFoldersFixture {
 		const copy = stack.use(makeAgentFolders());
-		cpSync(of.flags.stateDir, copy.flags.stateDir, { recursive: true });
+		copyFolder(of.flags.stateDir, copy.flags.stateDir);
 		return copy;
 	}
 	/** A job of the link whose report was never given, and one that ran: what a copy must not tell. */
@@ -119,10 +125,10 @@ describe.skipIf(missing)(`changed identity${missing ? `: ${missing}` : ""}`, () 
 		await stop(await linked(folders));
 		const saved = mkdtempSync("/var/lib/stillpoint-test-saved-");
 		stack.defer(() => rmSync(saved, { recursive: true, force: true }));
-		cpSync(folders.flags.stateDir, join(saved, "state"), { recursive: true });
+		copyFolder(folders.flags.stateDir, join(saved, "state"));
 		await stop(await linked(folders));
 		rmSync(folders.flags.stateDir, { recursive: true });
-		cpSync(join(saved, "state"), folders.flags.stateDir, { recursive: true });
+		copyFolder(join(saved, "state"), folders.flags.stateDir);
 		leaveOldJobs(folders);
 		await expectRefused(stack.use(await startAgent(folders)), folders, /old ticket/);
 	});
