@@ -2,7 +2,7 @@
  * Jobs and unsent reports on disk. SQLite with a rollback journal: with WAL even a SELECT hangs while the disk is
  * frozen. Every call is synchronous and touches the disk, so callers go through the write hold.
  */
-import { chmodSync, closeSync, fsyncSync, openSync } from "node:fs";
+import { closeSync, fsyncSync, openSync } from "node:fs";
 import { DatabaseSync, type SQLInputValue } from "node:sqlite";
 import { StillpointError } from "../contracts/errors.ts";
 import type { Order } from "../contracts/order.ts";
