@@ -8,7 +8,7 @@ const maxAnswerBytes = 256 * 1024;
 export async function readAnswer(response: IncomingMessage, origin: string): Promise<unknown> {
 	const { statusCode: status = 0 } = response;
 	const text = await readText(response, origin);
-	if (status === 200 || status === 201) return parseOrUndefined(text);
+	if (status >= 200 && status < 300) return parseOrUndefined(text);
 	throw parseRefusal(text, { status, origin, date: response.headers.date });
 }
 

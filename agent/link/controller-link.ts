@@ -129,7 +129,9 @@ export function startControllerLink(ports: LinkPorts, stopping: AbortSignal): Co
 	/** On disk first: a ticket that was confirmed and then lost would make this agent look like a copy of itself. */
 	async function keepTicket(session: LinkSession, agentId: string, ticket: string): Promise<void> {
 		try {
-			if (await tickets.keep(agentId, ticket)) session.send({ type: "ticket-kept", ticket });
+			if (!(await tickets.keep(agentId, ticket))) return;
+			session.send({ type: "ticket-kept", ticket });
+			log.debug("the ticket is kept");
 		} catch (error) {
 			log.warn("the ticket of the link could not be kept; the former one stays good", { error });
 		}
