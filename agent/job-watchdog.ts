@@ -32,8 +32,6 @@ export type JobWatchdog = Disposable & {
 export function makeJobWatchdog(given: {
 	order: Order;
 	stopLimitMs: number;
-	/** For tests. */
-	silenceMs?: number;
 	/** Ends the extension process. */
 	end(why: string): void;
 	/** The service stops and something stays frozen. */
@@ -74,8 +72,8 @@ export function makeJobWatchdog(given: {
 		alive() {
 			clearTimeout(state.silence);
 			if (state.reaped) return;
-			const limitMs = given.silenceMs ?? silenceLimitMs;
-			state.silence = setTimeout(() => given.end(`nothing was heard of it for ${limitMs} ms`), limitMs);
+			const what = `nothing was heard of it for ${silenceLimitMs} ms`;
+			state.silence = setTimeout(() => given.end(what), silenceLimitMs);
 		},
 		holdExpired: () => watch(graceMs, "the hold's deadline"),
 		orphaned: (hasReport) => watch(hasReport ? graceMs : orphanLimitMs, "the time to undo without the agent"),

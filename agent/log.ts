@@ -17,6 +17,8 @@ export type LogOptions = {
 	hold: WriteHold;
 	file: LogFile;
 	runDir: string;
+	/** Once when lines begin to be lost. */
+	onFault?(error: unknown): void;
 };
 
 const maxPendingBytes = 1024 * 1024;
@@ -25,7 +27,15 @@ const maxWindowBytes = 1024 * 1024;
 /** Disposing writes what is still waiting, unless the disks are held. A line that cannot be written is counted, never thrown. */
 export function openLog(options: LogOptions): Log & AsyncDisposable {
 	const windowFd = openSync(join(options.runDir, "window.log"), "a", 0o600);
-	const state = { pending: [] as string[], pendingBytes: 0, dropped: 0, writing: false, windowBytes: 0, closed: false };
+	const state = {
+		pending: [] as string[],
+		pendingBytes: 0,
+		dropped: 0,
+		writing: false,
+		windowBytes: 0,
+		closed: false,
+		faulty: false,
+	};
 
 	function take(line: LogLine): void {
 		const text = formatLogLine(line, new Date());
@@ -58,8 +68,13 @@ export function openLog(options: LogOptions): Log & AsyncDisposable {
 				Object.assign(state, { pending: [], pendingBytes: 0, dropped: 0 });
 				await options.file.append(text);
 			})
-			.catch(() => {
+			.then(() => {
+				state.faulty = false;
+			})
+			.catch((error: unknown) => {
 				state.dropped += 1;
+				if (!state.faulty) options.onFault?.(error);
+				state.faulty = true;
 			})
 			.finally(() => {
 				state.writing = false;

@@ -22,6 +22,8 @@ export type RunAgentOptions = {
 	onReady(): void;
 	/** Folders of extension packages that came with the program; installed beside `extensions.installFrom`. */
 	readonly shippedExtensions?: readonly string[];
+	/** The log cannot be written, once for each time that begins: the agent goes on without, and says it here. */
+	onLogFault?(error: unknown): void;
 	/** Default: HTTPS, through the proxy of the configuration. */
 	readonly transport?: ControllerTransport;
 };
@@ -48,6 +50,7 @@ export async function runAgent(options: RunAgentOptions): Promise<void> {
 	const log = undo.use(
 		openLog({
 			level: loaded.config.log.level,
+			onFault: (error) => options.onLogFault?.(error),
 			hold,
 			file: makeLogFile(join(logDir, "agent.log"), loaded.config.log.maxBytes),
 			runDir,

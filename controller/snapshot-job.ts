@@ -79,7 +79,8 @@ async function takeOrLower(parts: SnapshotJob, folder: string): Promise<TakenIma
 }
 
 function lowerOrder(order: Order, predictedMs: number): Order {
-	const holdLimitMs = Math.min(900_000, Math.max(order.holdLimitMs, Math.ceil(predictedMs * 2) + 1_000));
+	// Nothing is frozen meanwhile, so there is no need to be tight: a busy disk is several times as slow a second later.
+	const holdLimitMs = Math.min(900_000, Math.max(order.holdLimitMs, Math.ceil(predictedMs * 10) + 60_000));
 	return { ...order, jobId: `${order.jobId.slice(0, 58)}.crash`, level: "crash", acceptLevel: "crash", holdLimitMs };
 }
 

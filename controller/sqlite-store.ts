@@ -297,6 +297,9 @@ function openDatabase(path: string): DatabaseSync {
 		const found = Number(database.prepare("pragma user_version").get()?.["user_version"]);
 		if (found > migrations.length)
 			throw new StillpointError("version-unsupported", `${path} was written by a newer controller (schema ${found})`);
+		const check = found === 0 ? undefined : database.prepare("pragma quick_check(1)").get();
+		if (check !== undefined && check["quick_check"] !== "ok")
+			throw new StillpointError("state-unusable", `${path} is damaged: ${String(check["quick_check"])}`);
 		for (const migration of migrations.slice(found)) database.exec(migration);
 		database.exec(`pragma user_version = ${migrations.length}`);
 		database.exec("commit");
@@ -304,6 +307,8 @@ function openDatabase(path: string): DatabaseSync {
 	} catch (error) {
 		database?.close();
 		if (error instanceof StillpointError) throw error;
+		if ((error as { errcode?: number }).errcode === 13)
+			throw new StillpointError("disk-full", `${path} cannot grow`, { cause: error });
 		if (error instanceof Error && error.message.includes("locked"))
 			throw new StillpointError("already-running", `another controller uses ${path}`, { cause: error });
 		throw new StillpointError("state-unusable", `${path} cannot be used: ${String(error)}`, { cause: error });

@@ -25,10 +25,11 @@ export async function makePrivateFolder(path: string): Promise<void> {
 	}
 }
 
-/** Makes it when it is not there. `state-unusable` when others may write to it: they could replace what lies in it. */
+/** Makes it when it is not there. `state-unusable` when it is not ours alone: others could replace what lies in it. */
 export async function openStateFolder(path: string): Promise<void> {
 	await makePrivateFolder(path);
-	const { mode } = await stat(path);
+	const { mode, uid } = await stat(path);
+	if (uid !== process.getuid?.()) throw new StillpointError("state-unusable", `${path} belongs to uid ${uid}`);
 	if ((mode & 0o022) === 0) return;
 	throw new StillpointError(
 		"state-unusable",

@@ -26,6 +26,7 @@ export function addAgentCommands(program: Command, context: CommandContext, act:
 					environment: context.environment,
 					stopping: context.stopping,
 					shippedExtensions: shippedExtensions(import.meta.url),
+					onLogFault: (error) => void context.stderr(`the log cannot be written: ${String(error)}\n`),
 					onReady: () => printResult(context, json === true, { ready: true, pid: process.pid }, () => "agent ready"),
 				});
 				return undefined;

@@ -55,6 +55,8 @@ export type FakeAgent = AsyncDisposable & {
 	connect(): Promise<void>;
 	/** The link breaks; the agent lives on, and undoes a job that was not done. */
 	disconnect(): Promise<void>;
+	/** Knows nothing of its jobs any more: a machine that was set up anew. */
+	forget(): void;
 	/** Hears and says nothing any more, though the connection stays: a machine that hangs. */
 	hang(): void;
 	sendRaw(frame: string | Buffer): void;
@@ -256,6 +258,7 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
 			state.socket?.terminate();
 			await state.closed;
 		},
+		forget: () => jobs.clear(),
 		hang() {
 			state.hanging = true;
 			state.socket?.pause();

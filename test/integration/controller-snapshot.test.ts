@@ -321,6 +321,20 @@ describe("an agent that goes away", () => {
 		expect(job).toMatchObject({ state: "failed", error: { code: "agent-offline" } });
 	});
 
+	test("after done, and the agent comes back without the job: it ends, and does not hold up the next order", async () => {
+		const own = join(folder.path, "own");
+		await using impatient = await startController(own, { limits: { returnedMs: 300 } });
+		await using agent = await addFakeAgent(impatient, images, { silentOn: ["report"] });
+		const { jobId } = await impatient.client.orderSnapshot(agent.agentId, {});
+		await agent.until("ended:file-system");
+		await agent.disconnect();
+		agent.forget();
+		await agent.connect();
+		const job = await impatient.client.waitForJob(jobId);
+		expect(job).toMatchObject({ state: "failed", error: { code: "interrupted" } });
+		expect(job.error?.message).toMatch(/came back without the job/);
+	});
+
 	test("after done: the job waits, and the report makes it whole", async () => {
 		const agent = await addAgent({ silentOn: ["report"] });
 		const { jobId } = await controller.client.orderSnapshot(agent.agentId, {});

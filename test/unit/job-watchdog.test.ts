@@ -38,6 +38,23 @@ describe("an extension process that stands still", () => {
 		expect(ended).toEqual([]);
 	});
 
+	test("that said it lives and then says nothing is ended within seconds, also long after the thaw", () => {
+		const { watchdog, ended } = watch("planning", "post");
+		for (let told = 0; told < 10; told += 1) {
+			watchdog.alive();
+			vi.advanceTimersByTime(10_000);
+		}
+		expect(ended).toEqual([]);
+		vi.advanceTimersByTime(10_000);
+		expect(ended).toEqual([expect.stringMatching(/nothing was heard/)]);
+	});
+
+	test("one that never says that it lives is not ended for its silence", () => {
+		const { ended } = watch("planning", "post");
+		vi.advanceTimersByTime(60_000);
+		expect(ended).toEqual([]);
+	});
+
 	test("is not ended while the kernel does not let go", () => {
 		const { watchdog, ended } = watch("freezing");
 		watchdog.phase("stuck");
