@@ -1,8 +1,9 @@
+import { X509Certificate } from "node:crypto";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { maxFrameBytes } from "../../contracts/controller-messages.ts";
-import { type Enrolled, enrolFakeAgent, fakeMachine } from "../fakes/fake-enrolment.ts";
+import { type Enrolled, enrolFakeAgent, fakeMachine, makeKeyAndRequest } from "../fakes/fake-enrolment.ts";
 import { makeFakeReport } from "../fakes/fake-report.ts";
 import { addFakeAgent, type ControllerRun, makeTestFolder, startController } from "../fixtures/controller-run.ts";
 
@@ -102,6 +103,40 @@ describe("links", () => {
 		first.hang();
 		await first.connect();
 		expect((await controller.client.readAgent(first.agentId)).connected).toBe(true);
+	});
+
+	test("a second connection while the first answers is refused as a copy, and the first goes on", async () => {
+		await using first = await addFakeAgent(controller, {});
+		const firstSocketEnd = first.closed;
+		void first.connect().catch(() => undefined);
+		await expect
+			.poll(() => first.heard.findLast(({ type }) => type === "error"))
+			.toMatchObject({
+				error: { code: "identity-changed" },
+			});
+		expect(await Promise.race([firstSocketEnd, Promise.resolve("open")])).toBe("open");
+		expect((await controller.client.readAgent(first.agentId)).connected).toBe(true);
+	});
+
+	test("a revoked agent hears why on the link that it has, and is refused before the next one", async () => {
+		await using agent = await addFakeAgent(controller, {});
+		await controller.client.revokeAgent(agent.agentId, "stolen");
+		expect(await agent.closed).toEqual({ code: 1008, reason: "certificate-revoked" });
+		expect(agent.heard.at(-1)).toMatchObject({ type: "error", error: { code: "certificate-revoked" } });
+		await expect(agent.connect()).rejects.toThrow("403");
+	});
+
+	test("a certificate is renewed for a new key of the same agent; a request that proves no key is refused", async () => {
+		await using agent = await addFakeAgent(controller, {});
+		const { csr } = await makeKeyAndRequest("CN=operator,OU=operator");
+		agent.sendRaw(JSON.stringify({ type: "renew", csr }));
+		await agent.until("renewed");
+		const renewed = agent.heard.find((one) => one.type === "renewed");
+		const { subject } = new X509Certificate(renewed?.type === "renewed" ? renewed.certificate : "");
+		expect(subject).toBe(`CN=${agent.agentId}\nOU=agent`);
+		agent.sendRaw(JSON.stringify({ type: "renew", csr: "garbage" }));
+		await agent.until("error");
+		expect(agent.heard.at(-1)).toMatchObject({ error: { code: "certificate-invalid" } });
 	});
 
 	test("an agent that hangs is noticed within 5 s, one that answers pings is kept", async () => {
