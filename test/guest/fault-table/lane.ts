@@ -39,6 +39,9 @@ export type Lane = AsyncDisposable & {
 	restart(): Promise<void>;
 };
 
+const linkLimitMs = 60_000;
+const reloadEveryMs = 15_000;
+
 export async function openLane(): Promise<Lane> {
 	await using undo = new AsyncDisposableStack();
 	const folders = undo.use(makeAgentFolders());
@@ -51,6 +54,9 @@ export async function openLane(): Promise<Lane> {
 	]);
 	undo.use(fileSystem);
 	undo.use(foreign);
+	// What the agent keeps lies on what is frozen, as on a machine with one disk.
+	folders.flags.stateDir = join(fileSystem.mountPoint, "state");
+	folders.flags.logDir = join(fileSystem.mountPoint, "log");
 	const scripts = writeLaneScripts(root);
 	folders.writeConfig({
 		extensions: { installFrom: [makeSourceExtension(root)] },
@@ -80,11 +86,15 @@ export async function openLane(): Promise<Lane> {
 		return now.client;
 	}
 	async function untilLinked(agentId: string): Promise<void> {
-		for (let turn = 0; turn < 1_500; turn += 1) {
+		const beganMs = performance.now();
+		for (let reloads = 0; performance.now() - beganMs < linkLimitMs; ) {
 			const { link } = await (await connect()).call("agent.status", {});
 			if (link.connected && (await now.operator.readAgent(agentId)).connected) return;
-			// It would try again by itself, a little later with each attempt.
-			if (turn % 200 === 0) await (await connect()).call("link.reload", {});
+			// It would try again by itself, a little later with each attempt. A reload ends the attempt that is under way.
+			if (performance.now() - beganMs >= reloads * reloadEveryMs) {
+				reloads += 1;
+				await (await connect()).call("link.reload", {});
+			}
 			await sleep(20);
 		}
 		throw new Error("agent and controller were not linked");
