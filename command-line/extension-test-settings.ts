@@ -21,6 +21,6 @@ export async function readTestSettings(path: string): Promise<z.output<typeof te
 	}
 	const parsed = testSettingsSchema.safeParse(content);
 	const issue = parsed.error?.issues[0];
-	if (issue !== undefined) throw invalid(`${issue.path.join(".")}: ${issue.message}`);
+	if (issue !== undefined) throw invalid([issue.path.join("."), issue.message].filter(Boolean).join(": "));
 	return parsed.data ?? {};
 }

@@ -45,7 +45,7 @@ export const errorCatalogue = {
 		2,
 		false,
 		"A message does not match its schema.",
-		"Compare the versions of the two programs; the details name the field.",
+		"Correct the field that is named; if you did not write it, compare the versions of the two programs.",
 	),
 	"message-too-large": row(
 		2,

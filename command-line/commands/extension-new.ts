@@ -1,4 +1,4 @@
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Command, Option } from "commander";
 import type { CommandContext } from "../command-context.ts";
@@ -25,7 +25,7 @@ export function addExtensionNewCommand(extensions: Command, context: CommandCont
 					[
 						`made ${folder}:`,
 						...files.map((file) => `  ${file}`),
-						`test it: stillpoint extensions test ${folder}`,
+						`test it: stillpoint extensions test ${folder} --settings ${join(folder, "test-settings.json")}`,
 					].join("\n"),
 				);
 				return undefined;
