@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 import { createServer, type Server } from "node:https";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import { getRequestListener, type HttpBindings } from "@hono/node-server";
@@ -17,6 +17,7 @@ import { httpStatusOf } from "./http-status.ts";
 import { webSocketLink } from "./link-socket.ts";
 import type { Log } from "./log.ts";
 import type { RateLimits } from "./rate-limits.ts";
+import { type ConnectionLimits, makeStrangerConnections } from "./stranger-connections.ts";
 
 export type HttpsServerOptions = {
 	readonly host: string;
@@ -28,6 +29,7 @@ export type HttpsServerOptions = {
 	readonly links: AgentLinks;
 	readonly credentials: Pick<Credentials, "check">;
 	readonly rates: RateLimits;
+	readonly connections: ConnectionLimits;
 	readonly log: Log;
 };
 
@@ -39,7 +41,8 @@ export type HttpsServer = AsyncDisposable & {
 
 /** One port: HTTP for the API, and the WebSocket of the agents at /v1/link. TLS 1.3; who may do what is decided per request. */
 export async function startHttpsServer(options: HttpsServerOptions): Promise<HttpsServer> {
-	const { identity, ca, api, log } = options;
+	const { identity, ca, api, connections, log } = options;
+	const answer = getRequestListener(api.fetch, { errorHandler: answerBrokenRequest });
 	const server = createServer(
 		{
 			key: identity.key,
@@ -53,15 +56,34 @@ export async function startHttpsServer(options: HttpsServerOptions): Promise<Htt
 			headersTimeout: 10_000,
 			requestTimeout: 30_000,
 			keepAliveTimeout: 30_000,
+			connectionsCheckingInterval: 5_000,
 		},
-		getRequestListener(api.fetch),
+		(incoming, outgoing) => {
+			// A long wait for an answer is none of the reader's fault.
+			outgoing.setTimeout(connections.readerMs, () => {
+				const { socket } = incoming;
+				if (socket.writableLength === 0) return;
+				log.debug("slow reader cut", { address: socket.remoteAddress });
+				socket.destroy();
+			});
+			return answer(incoming, outgoing);
+		},
 	);
+	const strangers = makeStrangerConnections(connections, (address) => log.debug("connection cut", { address }));
+	server.on("connection", (socket) => strangers.admit(socket as Socket));
+	server.on("secureConnection", (socket) => {
+		if (socket.authorized) strangers.release(socket);
+	});
 	const sockets = new WebSocketServer({ noServer: true, maxPayload: maxFrameBytes, perMessageDeflate: false });
 	server.on("upgrade", (request, socket, head) => {
 		socket.on("error", () => socket.destroy());
 		upgrade(options, sockets, request, socket, head).catch((error) => refuseUpgrade(socket, error));
 	});
 	server.on("clientError", refuseBrokenRequest);
+	server.on("checkExpectation", (_, response) => {
+		const error = new StillpointError("message-invalid", "the only expectation that is met is 100-continue");
+		response.writeHead(417, { "content-type": "application/json" }).end(bodyOf(error));
+	});
 	server.on("tlsClientError", (error) => log.debug("TLS refused", { reason: error.message }));
 	await listen(server, options.host, options.port);
 	return {
@@ -105,16 +127,31 @@ function refuseUpgrade(socket: Duplex, thrown: unknown): void {
 
 /** What never became a request: the reasons of Node's HTTP parser. */
 function refuseBrokenRequest(reason: NodeJS.ErrnoException, socket: Duplex): void {
-	if (!socket.writable || reason.code === "ECONNRESET") socket.destroy();
+	if (!socket.writable) socket.destroy();
 	else if (reason.code === "HPE_HEADER_OVERFLOW")
 		writeRefusal(socket, 431, new StillpointError("message-too-large", "the headers are larger than 16 KiB"));
 	else if (reason.code === "ERR_HTTP_REQUEST_TIMEOUT")
 		writeRefusal(socket, 408, new StillpointError("deadline-passed", "the request did not come in time"));
-	else writeRefusal(socket, 400, new StillpointError("message-invalid", "this is no HTTP request"));
+	else if (reason.code?.startsWith("HPE_") === true)
+		writeRefusal(socket, 400, new StillpointError("message-invalid", "this is no HTTP request"));
+	// A handshake that failed or never came: there is nobody to talk to.
+	else socket.destroy();
 }
 
+/** What HTTP's parser took and is no request to an address all the same: no host, no path. */
+function answerBrokenRequest(thrown: unknown): Response {
+	const isTheirs = thrown instanceof Error && thrown.name === "RequestError";
+	const what = "this is no request to an address of this controller";
+	const error = isTheirs ? new StillpointError("message-invalid", what) : asStillpointError(thrown);
+	const headers = { "content-type": "application/json" };
+	return new Response(bodyOf(error), { status: httpStatusOf(error.code), headers });
+}
+
+/** The other end is not waited for: it may never close its own side. */
+const refusalMs = 1_000;
+
 function writeRefusal(socket: Duplex, status: number, error: StillpointError): void {
-	const body = JSON.stringify({ error: error.toJSON() });
+	const body = bodyOf(error);
 	const { retryAfterS } = error.details;
 	const lines = [
 		`HTTP/1.1 ${status} Refused`,
@@ -125,6 +162,12 @@ function writeRefusal(socket: Duplex, status: number, error: StillpointError): v
 		...(typeof retryAfterS === "number" ? [`Retry-After: ${retryAfterS}`] : []),
 	];
 	socket.end(`${lines.join("\r\n")}\r\n\r\n${body}`);
+	const timer = setTimeout(() => socket.destroy(), refusalMs).unref();
+	socket.once("close", () => clearTimeout(timer));
+}
+
+function bodyOf(error: StillpointError): string {
+	return JSON.stringify({ error: error.toJSON() });
 }
 
 async function listen(server: Server, host: string, port: number): Promise<void> {

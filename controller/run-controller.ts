@@ -3,6 +3,7 @@ import { rm } from "node:fs/promises";
 import { isIPv6 } from "node:net";
 import { greetAgent } from "./agent-greeting.ts";
 import { makeAgentLinks } from "./agent-links.ts";
+import { makeDocumentReader } from "./api/document.ts";
 import { makeApi } from "./api/make-api.ts";
 import { routeTable } from "./api/route-table.ts";
 import { makeAudit } from "./audit.ts";
@@ -22,6 +23,7 @@ import { closeOpenJobs, makeSnapshotJobs, type SnapshotJobs } from "./snapshot-j
 import { openSqliteStore } from "./sqlite-store.ts";
 import { makePrivateFolder, openStateFolder, statePaths, writeFileAtomically } from "./state-folder.ts";
 import type { StoredJob } from "./store.ts";
+import { type ConnectionLimits, connectionLimits } from "./stranger-connections.ts";
 import { makeVerifications, type VerifyRecoveryPoint } from "./verifications.ts";
 import { readImageIdentity } from "./verify/image-identity.ts";
 import { verifyRecoveryPoint } from "./verify/verify-recovery-point.ts";
@@ -50,6 +52,7 @@ export type RunControllerOptions = {
 	readonly limits?: Partial<HoldLimits>;
 	readonly rates?: Partial<RequestRates>;
 	readonly streams?: Partial<StreamLimits>;
+	readonly connections?: Partial<ConnectionLimits>;
 	/** Host names and addresses besides `listenHost` under which it is reached: its certificate carries them. */
 	readonly serverNames?: readonly string[];
 	/** How long a certificate of an agent is good. Default: 90 days. */
@@ -116,7 +119,7 @@ export async function runController(options: RunControllerOptions): Promise<void
 	const credentials = makeCredentials(store, authority, (name) => streams.cut(name));
 	const rates = makeRateLimits({ ...requestRates, ...options.rates });
 	const apiParts = { store, credentials, enrolment, links, jobs, folders, verifications, audit, events, streams };
-	const api = makeApi({ ...apiParts, routes: routeTable, rates, log });
+	const api = makeApi({ ...apiParts, readDocument: makeDocumentReader(routeTable), routes: routeTable, rates, log });
 	const identity = await authority.issueServer([listenHost, ...(options.serverNames ?? [])]);
 	const server = parts.use(
 		await startHttpsServer({
@@ -128,6 +131,7 @@ export async function runController(options: RunControllerOptions): Promise<void
 			links,
 			credentials,
 			rates,
+			connections: { ...connectionLimits, ...options.connections },
 			log,
 		}),
 	);

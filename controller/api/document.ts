@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { defineRoute } from "./route.ts";
+import { type AnyRoute, defineRoute } from "./route.ts";
 import { nothing } from "./route-parts.ts";
 
 export const documentRoutes = [
@@ -15,7 +15,15 @@ export const documentRoutes = [
 		status: 200,
 		answer: z.record(z.string(), z.unknown()),
 		errors: [],
-		// Few ask for it, so what makes it is loaded when somebody does.
-		handle: async ({ routes }) => (await import("./openapi-document.ts")).makeOpenApiDocument(routes),
+		handle: ({ readDocument }) => readDocument(),
 	}),
 ];
+
+/** Made once, because that takes long enough to slow others. Few ask for it, so what makes it is loaded when somebody does. */
+export function makeDocumentReader(routes: readonly AnyRoute[]): () => Promise<Record<string, unknown>> {
+	const made: { document?: Promise<Record<string, unknown>> } = {};
+	return () => {
+		made.document ??= import("./openapi-document.ts").then(({ makeOpenApiDocument }) => makeOpenApiDocument(routes));
+		return made.document;
+	};
+}

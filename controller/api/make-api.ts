@@ -15,6 +15,7 @@ import type { AnyRoute, ApiParts } from "./route.ts";
 
 export type ApiEnv = { Bindings: HttpBindings };
 export type ApiOptions = ApiParts & {
+	readonly routes: readonly AnyRoute[];
 	readonly rates: RateLimits;
 	readonly log: Log;
 };

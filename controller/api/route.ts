@@ -15,7 +15,8 @@ import type { Verifications } from "../verifications.ts";
 
 /** What the routes work on. */
 export type ApiParts = {
-	readonly routes: readonly AnyRoute[];
+	/** OpenAPI of the routes. */
+	readDocument(): Promise<Record<string, unknown>>;
 	readonly store: Store;
 	readonly credentials: Credentials;
 	readonly enrolment: Enrolment;
