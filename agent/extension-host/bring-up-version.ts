@@ -4,16 +4,15 @@ import { StillpointError } from "../../contracts/errors.ts";
 import { findInstalled } from "./find-extensions.ts";
 import {
 	disableHandler,
+	endProcessesOf,
 	type HandlerVersion,
 	installHandler,
 	notRun,
 	type OnCommand,
-	processesOf,
 	removeVersion,
 } from "./handler.ts";
 import { readHandlerState } from "./handler-files.ts";
 import { type HostFolders, placeOf } from "./handler-place.ts";
-import { endHandlerProcesses } from "./handler-processes.ts";
 import type { HostPorts } from "./host-ports.ts";
 import { compareVersions } from "./installed-extension.ts";
 import { isStaged, type PackageSource, stagePackage } from "./stage-package.ts";
@@ -132,7 +131,7 @@ export async function bringUpVersion(given: {
 					if (ports.stopping.aborted) throw error;
 					ports.log.warn("the disable before a reinstallation failed", { extension: name, error });
 				});
-		await endHandlerProcesses(processesOf(version.place, undefined));
+		await endProcessesOf(version.place, undefined, ports);
 		await stagePackage(changed, version.place, ports);
 	}
 

@@ -45,8 +45,6 @@ export async function dropSlot(folders: PrivateFolders): Promise<void> {
 
 export type SlotResult = {
 	readonly began: boolean;
-	/** Of a foreign handler: what of the run cleared its environment is known by it. */
-	readonly namespace?: string;
 	readonly exitStatus?: number;
 };
 
@@ -55,10 +53,8 @@ export async function readSlotResult(folders: PrivateFolders): Promise<SlotResul
 	const is = { code: "state-unusable", limitBytes: 4_096 } as const;
 	const text = (await findSmallFile(slotResultPath(folders), is).catch(() => undefined)) ?? "";
 	const status = /^exit (\d{1,3})$/m.exec(text)?.[1];
-	const [began, namespace] = /^ready(?: (mnt:\[\d+\]))?$/m.exec(text) ?? [];
 	return {
-		began: began !== undefined,
-		...(namespace === undefined ? {} : { namespace }),
+		began: /^ready$/m.test(text),
 		...(status === undefined ? {} : { exitStatus: Number(status) }),
 	};
 }

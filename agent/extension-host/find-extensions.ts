@@ -1,6 +1,7 @@
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { StillpointError } from "../../contracts/errors.ts";
+import { readHandlerState } from "./handler-files.ts";
 import { compareVersions, type InstalledExtension } from "./installed-extension.ts";
 import { readManifest } from "./read-manifest.ts";
 
@@ -28,8 +29,8 @@ export async function findInstalled(extensionsDir: string): Promise<InstalledExt
 		const folder = join(extensionsDir, entry);
 		const manifest = await readManifest(folder).catch(() => undefined);
 		if (manifest === undefined) continue;
-		const state = await readFile(join(folder, "config", "HandlerState"), "utf8").catch(() => "NotInstalled");
-		found.push({ name: manifest.name, version: manifest.version, folder, manifest, state: state.trim() });
+		const state = await readHandlerState({ configFolder: join(folder, "config") });
+		found.push({ name: manifest.name, version: manifest.version, folder, manifest, state });
 	}
 	return found.sort((a, b) => a.name.localeCompare(b.name) || compareVersions(a.version, b.version));
 }

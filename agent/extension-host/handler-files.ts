@@ -1,5 +1,5 @@
 /** What the host writes for a handler. Every file appears whole. */
-import { cp, mkdir, readdir, stat, utimes } from "node:fs/promises";
+import { cp, lstat, mkdir, readdir, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import type { handlerEnvironmentFileSchema } from "../../contracts/extension.ts";
@@ -13,6 +13,7 @@ export type HandlerState = "NotInstalled" | "Installed" | "Enabled" | "Disabled"
 
 const maxStateBytes = 4_096;
 const maxSettingsBytes = 4 * 1024 * 1024;
+const maxCarriedBytes = 8 * 1024 * 1024;
 
 /** @param instance of a multi-config handler */
 export function instanceFile(instance: string | undefined, name: string): string {
@@ -156,9 +157,9 @@ export async function carryOver(from: HandlerPlace, to: HandlerPlace): Promise<v
 		if (entry.endsWith(".status")) await copyOver(join(from.statusFolder, entry), join(to.statusFolder, entry));
 }
 
+/** A link, a pipe or a folder of that name is the handler's own matter, and so is what no status file can be. */
 async function copyOver(from: string, to: string): Promise<void> {
-	// A link or a folder of that name is the handler's own matter.
-	await cp(from, to, { dereference: false, preserveTimestamps: true }).catch((error: NodeJS.ErrnoException) => {
-		if (error.code !== "ERR_FS_EISDIR" && error.code !== "ENOENT") throw error;
-	});
+	const found = await lstat(from).catch(() => undefined);
+	if (found?.isFile() !== true || found.size > maxCarriedBytes) return;
+	await cp(from, to, { preserveTimestamps: true });
 }

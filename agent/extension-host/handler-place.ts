@@ -33,8 +33,6 @@ export type PrivateFolders = {
 	readonly stateView: string;
 	/** What it sees at /var/log/azure. */
 	readonly logView: string;
-	/** Lies over the agent's own state. */
-	readonly empty: string;
 };
 
 export type HostFolders = { readonly stateDir: string; readonly extensionsDir: string; readonly logDir: string };
@@ -54,7 +52,6 @@ export function privateFoldersOf({ extensionsDir }: Pick<HostFolders, "extension
 		folder,
 		stateView: join(folder, "waagent"),
 		logView: join(folder, "azure"),
-		empty: join(folder, "empty"),
 	};
 }
 

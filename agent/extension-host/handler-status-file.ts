@@ -1,8 +1,8 @@
-import type { Stats } from "node:fs";
-import { mkdir, open, stat } from "node:fs/promises";
+import { mkdir, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { handlerErrorCodes, readStatusFileSchema } from "../../contracts/handler-files.ts";
+import { findSmallFile } from "../../platform/read-small-file.ts";
 import { instanceFile } from "./handler-files.ts";
 import { replaceFile } from "./replace-file.ts";
 
@@ -21,6 +21,7 @@ export type HandlerStatusRead = {
 const wholeBytes = 128 * 1024;
 const cutMessageChars = 1_024;
 const cutSubstatusChars = 10 * 1_024;
+const maxSubstatus = 256;
 /** More than this is not read at all. */
 const maxBytes = 8 * 1024 * 1024;
 
@@ -47,20 +48,14 @@ export async function readHandlerStatus(
 
 /** The fault's text when it is malformed. */
 async function readOnce(path: string): Promise<HandlerStatusRead | string> {
-	let text: string;
-	let stats: Stats;
 	try {
-		await using file = await open(path, "r");
-		stats = await file.stat();
-		if (!stats.isFile()) return `${path} is not a regular file`;
-		if (stats.size > maxBytes) return `${path} is larger than ${maxBytes} bytes`;
-		text = await file.readFile("utf8");
+		const writtenMs = await findWrittenMs(path);
+		const text = await findSmallFile(path, { code: "extension-failed", limitBytes: maxBytes });
+		if (text !== undefined) return parseHandlerStatus(text, path, writtenMs ?? Date.now());
+		return { status: "transitioning", code: 0, message: "", substatus: [] };
 	} catch (error) {
-		const { code } = error as NodeJS.ErrnoException;
-		if (code === "ENOENT") return { status: "transitioning", code: 0, message: "", substatus: [] };
-		return `${path} cannot be read (${code})`;
+		return (error as Error).message;
 	}
-	return parseHandlerStatus(text, path, stats.mtimeMs);
 }
 
 export function parseHandlerStatus(text: string, path: string, writtenMs: number): HandlerStatusRead | string {
@@ -82,7 +77,7 @@ export function parseHandlerStatus(text: string, path: string, writtenMs: number
 		status,
 		code,
 		message: cut(formattedMessage, cutMessageChars),
-		substatus: substatus.map((one) => ({
+		substatus: substatus.slice(0, maxSubstatus).map((one) => ({
 			name: cut(one.name, cutSubstatusChars),
 			status: one.status,
 			code: one.code,

@@ -5,7 +5,7 @@ import type { ExtensionInfo } from "../../contracts/local-calls.ts";
 import { dropSlot } from "./command-slot.ts";
 import { readHandlerState, writeHandlerState } from "./handler-files.ts";
 import type { HandlerPlace } from "./handler-place.ts";
-import { endHandlerProcesses } from "./handler-processes.ts";
+import { endHandlerProcesses, type WantedProcesses } from "./handler-processes.ts";
 import type { CommandName, HostPorts } from "./host-ports.ts";
 import { dropFromView, removeMountPoints } from "./private-view.ts";
 import {
@@ -82,7 +82,7 @@ export async function disableHandler(
 	if ((await readHandlerState(place, instance)) !== "Enabled") return;
 	const { outcome, require } = await runCommand(version, "disable", given, ports, onCommand);
 	if (outcome.exitStatus === 0) {
-		await endHandlerProcesses(processesOf(place, instance));
+		await endProcessesOf(place, instance, ports);
 		const state = instance === undefined ? "Installed" : "Disabled";
 		await ports.hold.write(() => writeHandlerState(place, state, instance));
 	}
@@ -104,7 +104,7 @@ export async function uninstallHandler(
 	} catch (error) {
 		ports.log.warn("an uninstall command failed; the extension is removed all the same", { error });
 	}
-	await endHandlerProcesses(processesOf(place, undefined));
+	await endProcessesOf(place, undefined, ports);
 	await removeVersion(version, ports);
 	await ports.hold.write(async () => {
 		await rm(place.private.folder, { recursive: true, force: true });
@@ -121,7 +121,14 @@ export async function removeVersion({ place }: HandlerVersion, ports: HostPorts)
 	});
 }
 
-/** Those of an instance carry its name in their environment, as Azure's contract gives it to them. */
-export function processesOf({ private: { stateView } }: HandlerPlace, instance: string | undefined) {
-	return { stateView, variable: instance === undefined ? undefined : `ConfigExtensionName=${instance}` };
+/** All of the handler's, or those of one instance. */
+export function processesOf({ private: { stateView } }: HandlerPlace, instance: string | undefined): WantedProcesses {
+	return { stateView, instance };
+}
+
+/** Ends them; not while disks may be frozen. */
+export async function endProcessesOf(place: HandlerPlace, instance: string | undefined, ports: HostPorts) {
+	const left = await endHandlerProcesses(processesOf(place, instance), { mayLook: ports.mayStartPrograms });
+	if (left.length > 0)
+		ports.log.warn("processes of an extension do not end", { extension: place.name, pids: left.map(({ pid }) => pid) });
 }

@@ -10,20 +10,20 @@ import { replaceFile } from "./replace-file.ts";
 /**
  * Runs a command line in a mount namespace of its own: what the host mounts and unmounts still comes in, nothing goes
  * out. The agent's own state is covered, so that no handler comes upon keys of another by chance; root could uncover it.
- * Tells on descriptor 3: `ready NAMESPACE` when the view stands, then `exit N`, which is on the disk even when nobody waits.
+ * Tells on descriptor 3: `ready` when the view stands, then `exit N`, which is on the disk even when nobody waits.
  */
 const viewScript = `set -e
-view=$1 logView=$2 logs=$3 name=$4 empty=$5 hidden=$6 cwd=$7 command=$8
+view=$1 logView=$2 logs=$3 name=$4 label=$5 hidden=$6 cwd=$7 command=$8
 shift 8
 bind() { mount -n --bind "$1" "$2"; }
 bind "$view" ${azureStateFolder}
 for folder; do bind "$folder" "${azureStateFolder}/\${folder##*/}"; done
 bind "$logView" ${azureLogFolder}
 bind "$logs" "${azureLogFolder}/$name"
-bind "$empty" "$hidden"
+mount -n -t tmpfs -o ro,nosuid,nodev,noexec,size=4k,mode=700 "$label" "$hidden"
 cd "$cwd"
 set +e
-echo "ready $(readlink /proc/self/ns/mnt)" >&3
+echo ready >&3
 /bin/sh -c "$command" 3>&-
 echo "exit $?" >&3`;
 
@@ -32,16 +32,20 @@ const plainScript = `echo ready >&3
 "$@" 3>&-
 echo "exit $?" >&3`;
 
-/** @param shown installed folders that the handler sees beside its own: the other version at an update. */
+/**
+ * @param label of the mount that lies over the agent's state: `mountLabel`
+ * @param shown installed folders that the handler sees beside its own: the other version at an update
+ */
 export function viewCommand(
 	place: HandlerPlace,
 	host: HostFolders,
+	label: string,
 	command: string,
 	shown: readonly string[],
 ): [string, ...string[]] {
-	const { stateView, logView, empty } = place.private;
+	const { stateView, logView } = place.private;
 	const folders = [...new Set([place.folder, ...shown])];
-	const paths = [stateView, logView, place.logFolder, place.name, empty, host.stateDir, place.seen.folder];
+	const paths = [stateView, logView, place.logFolder, place.name, label, host.stateDir, place.seen.folder];
 	const inside = ["/bin/sh", "-c", viewScript, "sh", ...paths, command, ...folders];
 	return ["unshare", "--mount", "--propagation", "slave", ...inside];
 }
@@ -52,9 +56,9 @@ export function plainCommand(words: readonly string[]): [string, ...string[]] {
 
 /** Folders that the mounts go onto. */
 export async function prepareView(place: HandlerPlace, shown: readonly string[]): Promise<void> {
-	const { stateView, logView, empty } = place.private;
+	const { stateView, logView } = place.private;
 	const entries = [place.folder, ...shown].map((folder) => join(stateView, folder.slice(dirname(folder).length + 1)));
-	for (const folder of [...entries, join(logView, place.name), empty, place.eventsFolder])
+	for (const folder of [...entries, join(logView, place.name), place.eventsFolder])
 		await mkdir(folder, { recursive: true, mode: 0o700 });
 }
 

@@ -4,11 +4,18 @@ import { type FileHandle, mkdir, open } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StillpointError } from "../../contracts/errors.ts";
 import { parseCommandLine } from "./command-line-words.ts";
-import { appendCommandLog, commandLogPath, commandOutputPath, readTail } from "./command-log.ts";
+import { appendCommandLog, commandLogPath, commandOutputPath, openOutput, readTail } from "./command-log.ts";
 import { type CommandSlot, dropSlot, findSlot, readSlotResult, slotResultPath, writeSlot } from "./command-slot.ts";
 import { handlerEnvironment } from "./handler-environment.ts";
 import type { HandlerPlace } from "./handler-place.ts";
-import { commandMark, endHandlerProcesses, findHandlerProcesses, handlerMark } from "./handler-processes.ts";
+import {
+	commandMark,
+	endHandlerProcesses,
+	findHandlerProcesses,
+	handlerMark,
+	instanceMark,
+	mountLabel,
+} from "./handler-processes.ts";
 import { type CommandName, type HostPorts, untilProgramsMayStart } from "./host-ports.ts";
 import { makeMountPoints, plainCommand, prepareView, viewCommand } from "./private-view.ts";
 
@@ -96,18 +103,15 @@ async function runOnce(run: HandlerCommandRun, ports: HostPorts): Promise<Comman
 	await using files = new AsyncDisposableStack();
 	const [output, result] = await ports.hold.write(async (): Promise<[FileHandle, FileHandle]> => {
 		await writeSlot(place.private, slot);
-		const opened = files.use(await open(outputPath, "a", 0o600));
-		// A daemon of an earlier run may write to it still; it appends.
-		await opened.truncate(0);
-		return [opened, files.use(await open(slotResultPath(place.private), "a", 0o600))];
+		return [files.use(await openOutput(outputPath)), files.use(await open(slotResultPath(place.private), "a", 0o600))];
 	});
 	await untilProgramsMayStart(ports, ports.stopping);
 	const began = performance.now();
 	const child = start(run, ports, token, output.fd, result.fd);
 	const limitMs = ports.limits.commandMs[what];
-	const timedOut = await waitForEnd(child, limitMs, ports.stopping, () => end(run, token));
+	const timedOut = await waitForEnd(child, limitMs, ports.stopping, () => end(run, token, ports));
 	const told = await readSlotResult(place.private);
-	if (told.exitStatus !== 0) await end(run, token);
+	if (told.exitStatus !== 0) await end(run, token, ports);
 	const outputTail = await readTail(outputPath);
 	const fault = told.began || timedOut ? undefined : `no private mount namespace: ${firstLine(outputTail)}`;
 	return {
@@ -123,7 +127,7 @@ async function runOnce(run: HandlerCommandRun, ports: HostPorts): Promise<Comman
 function start(run: HandlerCommandRun, ports: HostPorts, token: string, output: number, result: number): ChildProcess {
 	const { place } = run;
 	const [program, ...words] = place.isForeign
-		? viewCommand(place, ports.folders, run.command, run.shown ?? [])
+		? viewCommand(place, ports.folders, mountLabel(token, run.instance), run.command, run.shown ?? [])
 		: plainCommand(parseCommandLine(run.command, place.folder));
 	return spawn(program, words, {
 		cwd: place.isForeign ? "/" : place.folder,
@@ -133,7 +137,7 @@ function start(run: HandlerCommandRun, ports: HostPorts, token: string, output: 
 				{
 					...run.environment,
 					ConfigSequenceNumber: String(run.sequenceNumber),
-					...(run.instance === undefined ? {} : { ConfigExtensionName: run.instance }),
+					...(run.instance === undefined ? {} : { [instanceMark]: run.instance }),
 				},
 			),
 			[handlerMark]: place.private.stateView,
@@ -179,6 +183,7 @@ async function takeUp(run: HandlerCommandRun, ports: HostPorts): Promise<Command
 	const { place } = run;
 	const slot = await findSlot(place.private);
 	if (slot === undefined) return undefined;
+	await untilProgramsMayStart(ports, ports.stopping);
 	// An `enable` that ended while nobody watched says nothing of now: it is level-triggered, and simply run again.
 	const isRunning = findRun(run, slot.token).length > 0;
 	const isSame = slot.key === keyOf(run) && (isRunning || run.what !== "enable");
@@ -188,18 +193,21 @@ async function takeUp(run: HandlerCommandRun, ports: HostPorts): Promise<Command
 	const limitMs = Math.min(endMs - Date.now(), ports.limits.commandMs[run.what]);
 	const giveUpMs = performance.now() + limitMs;
 	while (isSame && told.exitStatus === undefined && performance.now() < giveUpMs) {
+		await untilProgramsMayStart(ports, ports.stopping);
 		if (findRun(run, slot.token).length === 0) break;
 		await sleep(adoptPollMs, undefined, { signal: ports.stopping });
 		told = await readSlotResult(place.private);
 	}
 	// It may have ended between the look at the file and the look for processes.
 	told = await readSlotResult(place.private);
-	if (!isSame || told.exitStatus !== 0) await end(run, slot.token);
-	if (isSame && told.exitStatus !== undefined) {
+	const timedOut = isSame && told.exitStatus === undefined && limitMs > 0 && performance.now() >= giveUpMs;
+	// What another one left after success lives on.
+	if (told.exitStatus !== 0) await end(run, slot.token, ports);
+	if (timedOut || (isSame && told.exitStatus !== undefined)) {
 		const outputTail = await readTail(commandOutputPath(place.logFolder, run.what, run.instance));
 		ports.log.info("took up a command of an extension from before", { extension: place.name, command: run.what });
 		const durationMs = Math.max(0, Date.now() - Date.parse(slot.startedAt));
-		return { exitStatus: told.exitStatus, timedOut: false, durationMs, at: slot.startedAt, outputTail };
+		return { exitStatus: told.exitStatus, timedOut, durationMs, at: slot.startedAt, outputTail };
 	}
 	ports.log.warn("an extension's command was interrupted with the agent", { extension: place.name, key: slot.key });
 	await ports.hold.write(() => dropSlot(place.private));
@@ -207,13 +215,11 @@ async function takeUp(run: HandlerCommandRun, ports: HostPorts): Promise<Command
 }
 
 function findRun({ place }: HandlerCommandRun, token: string) {
-	return findHandlerProcesses({ stateView: place.private.stateView, variable: `${commandMark}=${token}` });
+	return findHandlerProcesses({ stateView: place.private.stateView, token });
 }
 
-async function end({ place }: HandlerCommandRun, token: string) {
-	const { namespace } = await readSlotResult(place.private);
-	const { stateView } = place.private;
-	return await endHandlerProcesses({ stateView, variable: `${commandMark}=${token}`, namespace });
+async function end({ place }: HandlerCommandRun, token: string, ports: HostPorts): Promise<void> {
+	await endHandlerProcesses({ stateView: place.private.stateView, token }, { mayLook: ports.mayStartPrograms });
 }
 
 function keyOf({ place, what, instance, sequenceNumber, environment }: HandlerCommandRun): string {

@@ -16,10 +16,10 @@ import { findSmallJson } from "../../platform/read-small-json.ts";
 import {
 	type CommandGiven,
 	disableHandler,
+	endProcessesOf,
 	type HandlerVersion,
 	notRun,
 	type OnCommand,
-	processesOf,
 	removeVersion,
 	runCommand,
 	settleCommand,
@@ -27,7 +27,6 @@ import {
 } from "./handler.ts";
 import { carryOver, readHandlerState, writeHandlerState } from "./handler-files.ts";
 import type { PrivateFolders } from "./handler-place.ts";
-import { endHandlerProcesses } from "./handler-processes.ts";
 import type { HostPorts } from "./host-ports.ts";
 import { compareVersions } from "./installed-extension.ts";
 import { replaceFile } from "./replace-file.ts";
@@ -107,7 +106,7 @@ export async function updateHandler(given: {
 			});
 			await advance("disable");
 		}
-		await endHandlerProcesses(processesOf(version.place, undefined));
+		await endProcessesOf(version.place, undefined, ports);
 		await hold.write(() => writeHandlerState(version.place, "Installed"));
 	}
 
@@ -196,7 +195,7 @@ export async function updateHandler(given: {
 			if (!goesOn) throw error;
 			log.warn("the old version's uninstall failed; the update goes on as the manifest says", { error });
 		}
-		await endHandlerProcesses(processesOf(version.place, undefined));
+		await endProcessesOf(version.place, undefined, ports);
 		return String(outcome.exitStatus ?? -1);
 	}
 }

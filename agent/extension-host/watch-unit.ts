@@ -5,8 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { asStillpointError, type StillpointError } from "../../contracts/errors.ts";
 import { isSameProcessAlive } from "../../platform/linux/process-identity.ts";
-import { type HandlerVersion, processesOf } from "./handler.ts";
-import { endHandlerProcesses } from "./handler-processes.ts";
+import { endProcessesOf, type HandlerVersion } from "./handler.ts";
 import { isTerminal } from "./handler-status-file.ts";
 import { readHeartbeat } from "./heartbeat.ts";
 import type { HostPorts } from "./host-ports.ts";
@@ -67,7 +66,7 @@ async function followJob(watch: UnitWatch, jobStartedMs: number, signal: AbortSi
 		const refreshedMs = status.writtenMs === undefined ? nowMs - enabledMs : Date.now() - status.writtenMs;
 		nameSilence(watch, Math.min(refreshedMs, nowMs - enabledMs) > limits.silentMs);
 		if (Date.now() - jobStartedMs > unit.goal.jobLimitMs) {
-			await endHandlerProcesses(processesOf(version.place, unit.goal.instance));
+			await endProcessesOf(version.place, unit.goal.instance, ports);
 			const error = unitError(unit, "extension-timeout", `its job took longer than ${unit.goal.jobLimitMs} ms`);
 			await closeJob(watch, error);
 			return false;

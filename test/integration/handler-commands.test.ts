@@ -1,68 +1,32 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import winston from "winston";
 import { appendCommandLog } from "../../agent/extension-host/command-log.ts";
 import { dropSlot, findSlot } from "../../agent/extension-host/command-slot.ts";
 import { enableUnit } from "../../agent/extension-host/enable-unit.ts";
-import { placeOf } from "../../agent/extension-host/handler-place.ts";
 import { endHandlerProcesses, findHandlerProcesses } from "../../agent/extension-host/handler-processes.ts";
-import { azureLimits, type HostLimits, type HostPorts } from "../../agent/extension-host/host-ports.ts";
+import type { HostLimits } from "../../agent/extension-host/host-ports.ts";
 import { requireSuccess, runHandlerCommand } from "../../agent/extension-host/run-handler-command.ts";
 import { makeUnit, unitGoals } from "../../agent/extension-host/unit.ts";
 import { watchUnit } from "../../agent/extension-host/watch-unit.ts";
-import { makeWriteHold } from "../../agent/write-hold.ts";
-import { handlerManifestSchema } from "../../contracts/extension.ts";
-import { removeEmptyAzureFolders } from "../fixtures/handler-bench.ts";
+import { type CommandBench, commandLimits, makeCommandBench } from "../fixtures/command-bench.ts";
 import { poll } from "../fixtures/poll.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
 
 const missing = requireTools("root", "unshare", "mount", "umount");
 
 describe.skipIf(missing)(`a command of a foreign handler${missing ? `: ${missing}` : ""}`, () => {
+	let bench: CommandBench;
 	let root: string;
 	let stack: AsyncDisposableStack;
-	let mayStart = true;
+	let handler: CommandBench["handler"];
 
 	beforeEach(() => {
-		root = mkdtempSync("/var/lib/stillpoint-test-handler-");
-		stack = new AsyncDisposableStack();
-		stack.defer(() => rmSync(root, { recursive: true, force: true }));
-		mayStart = true;
+		bench = makeCommandBench();
+		({ root, stack, handler } = bench);
 	});
-	afterEach(async () => {
-		await stack.disposeAsync();
-		await removeEmptyAzureFolders();
-	});
-
-	/** A handler whose every command is the given shell text. */
-	function handler(command: string, limits: Partial<HostLimits> = {}, more: Record<string, unknown> = {}) {
-		const commands = ["install", "uninstall", "update", "enable", "disable"].map((word) => [`${word}Command`, command]);
-		const manifest = handlerManifestSchema.parse({
-			name: "Acme.Test",
-			version: "1.0",
-			handlerManifest: { ...Object.fromEntries(commands), ...more },
-		});
-		const stateDir = join(root, "state");
-		const folders = { stateDir, extensionsDir: join(stateDir, "extensions"), logDir: join(root, "log") };
-		const place = placeOf(folders, manifest);
-		for (const folder of [place.configFolder, place.statusFolder]) mkdirSync(folder, { recursive: true });
-		const ports: HostPorts = {
-			folders,
-			log: winston.createLogger({ silent: true }),
-			hold: makeWriteHold(),
-			stopping: new AbortController().signal,
-			mayStartPrograms: () => mayStart,
-			bootId: "boot",
-			limits: { ...azureLimits, watchMs: 50, restartFirstMs: 50, ...limits },
-		};
-		const { stateView } = place.private;
-		stack.defer(async () => void (await endHandlerProcesses({ stateView })));
-		const run = () => runHandlerCommand({ place, what: "enable", command, sequenceNumber: 3 }, ports);
-		return { manifest, place, ports, run, version: { place, manifest }, stateView };
-	}
-	const commandLimits = (ms: number) => ({ commandMs: { ...azureLimits.commandMs, enable: ms } });
+	afterEach(() => bench[Symbol.asyncDispose]());
 
 	test("that passes its limit is ended with all that it started: other session, group, empty environment", async () => {
 		const escapes = [
@@ -139,12 +103,12 @@ describe.skipIf(missing)(`a command of a foreign handler${missing ? `: ${missing
 	});
 
 	test("waits for the end of a snapshot before it is started", async () => {
-		mayStart = false;
+		bench.state.mayStart = false;
 		const one = handler("echo run");
 		const running = one.run();
 		await poll(async () => (await findSlot(one.place.private)) !== undefined).toBe(true);
 		expect(findHandlerProcesses(one)).toEqual([]);
-		mayStart = true;
+		bench.state.mayStart = true;
 		expect(await running).toMatchObject({ exitStatus: 0 });
 	});
 
@@ -229,12 +193,12 @@ describe.skipIf(missing)(`a command of a foreign handler${missing ? `: ${missing
 			const one = await watched(`echo '${done}' > status/0.status; setsid sleep 600 &`);
 			for (const restarts of [1, 2]) {
 				await poll(() => one.unit.hasDaemon && one.unit.health === "ok" && one.unit.processes.length === 1).toBe(true);
-				if (restarts === 2) mayStart = false;
+				if (restarts === 2) bench.state.mayStart = false;
 				for (const { pid } of one.unit.processes) process.kill(pid, "SIGKILL");
 				if (restarts === 2) {
 					await new Promise((resolve) => setTimeout(resolve, 300));
 					expect(one.unit.restarts).toBe(1);
-					mayStart = true;
+					bench.state.mayStart = true;
 				}
 				await poll(() => one.unit.restarts).toBe(restarts);
 				await poll(() => one.unit.health).toBe("ok");

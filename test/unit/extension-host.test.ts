@@ -1,10 +1,27 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import {
+	mkdirSync,
+	mkdtempSync,
+	readdirSync,
+	readFileSync,
+	rmSync,
+	statSync,
+	utimesSync,
+	writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { collectEvents, parseEvent } from "../../agent/extension-host/collect-events.ts";
+import { appendCommandLog, openOutput, readTail } from "../../agent/extension-host/command-log.ts";
 import { checkGraph } from "../../agent/extension-host/dependency-graph.ts";
-import { findOtherInstances, writeHandlerState, writeSettings } from "../../agent/extension-host/handler-files.ts";
+import { findInstalled } from "../../agent/extension-host/find-extensions.ts";
+import {
+	carryOver,
+	findOtherInstances,
+	writeHandlerState,
+	writeSettings,
+} from "../../agent/extension-host/handler-files.ts";
 import { placeOf } from "../../agent/extension-host/handler-place.ts";
 import { parseHandlerStatus, readHandlerStatus } from "../../agent/extension-host/handler-status-file.ts";
 import { parseHeartbeat } from "../../agent/extension-host/heartbeat.ts";
@@ -13,6 +30,7 @@ import { parseGoalState } from "../../agent/extension-host/read-goal-states.ts";
 import { makeRestartDelay } from "../../agent/extension-host/restart-delay.ts";
 import { unitGoals } from "../../agent/extension-host/unit.ts";
 import { handlerManifestSchema } from "../../contracts/extension.ts";
+import { badFiles } from "../fixtures/bad-files.ts";
 
 const command = "./x";
 const manifestText = {
@@ -72,6 +90,48 @@ describe("a drop-in", () => {
 	});
 });
 
+describe("files that a handler put in the host's way", () => {
+	const oddThings = ["mkfifo", "ln -s /proc/kmsg", "ln -s /dev/zero", "mkdir"];
+
+	test.each(oddThings)("(%s) keep no update from being made, and are not carried over", async (make) => {
+		const host = { stateDir: folder, extensionsDir: folder, logDir: join(folder, "log") };
+		const places = ["1.0", "2.0"].map((version) => {
+			const place = placeOf(host, handlerManifestSchema.parse({ ...manifestText, version }));
+			mkdirSync(place.statusFolder, { recursive: true });
+			return place;
+		});
+		const [from, to] = places as [(typeof places)[0] & object, (typeof places)[0] & object];
+		for (const path of [join(from.folder, "mrseq"), join(from.statusFolder, "1.status")])
+			execFileSync("sh", ["-c", `${make} "$0"`, path]);
+		writeFileSync(join(from.folder, "web.mrseq"), "7");
+		await carryOver(from, to);
+		expect(readFileSync(join(to.folder, "web.mrseq"), "utf8")).toBe("7");
+		expect([readdirSync(to.folder).sort(), readdirSync(to.statusFolder)]).toEqual([["status", "web.mrseq"], []]);
+	});
+
+	test.each(oddThings)(
+		"(%s) are logs that are begun anew, not waited for, and nothing is cut elsewhere",
+		async (make) => {
+			const path = join(folder, "enable.out");
+			execFileSync("sh", ["-c", `${make} "$0"`, path]);
+			{
+				await using file = await openOutput(path);
+				await file.writeFile("said\n");
+			}
+			expect(await readTail(path)).toBe("said\n");
+			const log = join(folder, "CommandExecution.log");
+			execFileSync("sh", ["-c", `${make} "$0"`, log]);
+			await appendCommandLog(log, "ended\n");
+			expect(readFileSync(log, "utf8")).toBe("ended\n");
+			const state = join(folder, "Acme.Test-1.0");
+			mkdirSync(join(state, "config"), { recursive: true });
+			writeFileSync(join(state, "HandlerManifest.json"), JSON.stringify([manifestText]));
+			execFileSync("sh", ["-c", `${make} "$0"`, join(state, "config/HandlerState")]);
+			expect(await findInstalled(folder)).toMatchObject([{ state: "NotInstalled" }]);
+		},
+	);
+});
+
 describe("dependencies", () => {
 	const unit = (id: string, ...dependsOn: string[]) => ({ id, handler: id.split("/")[0] as string, dependsOn });
 
@@ -121,6 +181,18 @@ describe("a status file", () => {
 			message: "",
 			substatus: [{ name: "", status: "warning", code: 0 }],
 		});
+	});
+
+	test.each(badFiles)("that is $name is error 1012, and is not waited for", async ({ put }) => {
+		const path = join(folder, "0.status");
+		put(path);
+		expect(await readHandlerStatus(path, { tries: 1, everyMs: 0 })).toMatchObject({ status: "error", code: 1012 });
+	});
+
+	test("with a hundred thousand parts is cut to what can be told", () => {
+		const parts = Array.from({ length: 100_000 }, () => ({ name: "x", status: "error" }));
+		const text = JSON.stringify([{ status: { status: "success", substatus: parts } }]);
+		expect(parseHandlerStatus(text, "/x", 0)).toMatchObject({ substatus: { length: 256 } });
 	});
 
 	test("over 128 KB is cut as Azure cuts, one below is not", () => {
