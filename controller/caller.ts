@@ -14,7 +14,12 @@ export type Holder = {
 export type Caller =
 	| Holder
 	| { readonly role: "nobody" }
-	| { readonly role: "untrusted"; readonly error: StillpointError };
+	| {
+			readonly role: "untrusted";
+			readonly error: StillpointError;
+			/** Of a certificate of ours that is no longer good. */
+			readonly serial?: string;
+	  };
 
 const holderRoles: readonly string[] = ["operator", "viewer", "agent"] satisfies Holder["role"][];
 

@@ -28,7 +28,7 @@ type Place = { lastEventId: string | undefined; ended: boolean };
 /**
  * Events as they come, from `state` on. A broken connection is made again and goes on after the last event seen, or with
  * `reset` and `state`. Ends after `end`; @throws what the controller refuses it with, `controller-unreachable` when it
- * stays away, or the reason of the signal.
+ * was never there or stays away, or the reason of the signal.
  */
 export async function* followEvents(options: FollowOptions): AsyncGenerator<ControllerEvent> {
 	const place: Place = { lastEventId: undefined, ended: false };
@@ -44,7 +44,9 @@ export async function* followEvents(options: FollowOptions): AsyncGenerator<Cont
 		} catch (thrown) {
 			options.signal?.throwIfAborted();
 			const error = asStillpointError(thrown);
-			const mayComeBack = error.code === "controller-unreachable" || error.code === "rate-limited";
+			// One that was never there is a wrong address, and nothing to wait for.
+			const isAway = error.code === "controller-unreachable" && place.lastEventId !== undefined;
+			const mayComeBack = isAway || error.code === "rate-limited";
 			if (!mayComeBack || performance.now() - away.sinceMs > awayLimitMs) throw error;
 		}
 		await sleep(away.pauseMs * (0.5 + Math.random()), undefined, options.signal ? { signal: options.signal } : {});

@@ -1,4 +1,5 @@
-import { mkdir, readFile, rm } from "node:fs/promises";
+import { createPrivateKey, X509Certificate } from "node:crypto";
+import { mkdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { StillpointError } from "../contracts/errors.ts";
 import type { ControllerAccess } from "./client.ts";
@@ -42,13 +43,24 @@ export async function beginCredentialFolder(
 	}
 }
 
-/** `not-allowed` when it can't be read, `usage-invalid` when there is no credential. */
+/**
+ * `not-allowed` when it can't be read, `state-unusable` when others can read the key, `usage-invalid` when there is no
+ * credential or it is none.
+ */
 export async function readCredentialFolder(folder: string): Promise<Omit<ControllerAccess, "url">> {
 	const read = (name: string) => readFile(join(folder, name), "utf8");
 	try {
 		const [key, cert, ca] = await Promise.all([read("key.pem"), read("cert.pem"), read("ca.pem")]);
+		const { mode } = await stat(join(folder, "key.pem"));
+		if ((mode & 0o077) !== 0)
+			throw new StillpointError(
+				"state-unusable",
+				`${join(folder, "key.pem")} is open to group or others (${(mode & 0o777).toString(8)}); it must be 0600`,
+			);
+		requirePair(folder, key, cert, ca);
 		return { key, cert, ca };
 	} catch (error) {
+		if (error instanceof StillpointError) throw error;
 		const code = (error as NodeJS.ErrnoException).code;
 		if (code === "EACCES" || code === "EPERM")
 			throw new StillpointError("not-allowed", `the credential in ${folder} cannot be read`, { cause: error });
@@ -56,4 +68,14 @@ export async function readCredentialFolder(folder: string): Promise<Omit<Control
 			cause: error,
 		});
 	}
+}
+
+function requirePair(folder: string, key: string, cert: string, ca: string): void {
+	try {
+		new X509Certificate(ca);
+		if (new X509Certificate(cert).checkPrivateKey(createPrivateKey(key))) return;
+	} catch (error) {
+		throw new StillpointError("usage-invalid", `the credential in ${folder} is damaged`, { cause: error });
+	}
+	throw new StillpointError("usage-invalid", `the key in ${folder} does not belong to the certificate beside it`);
 }

@@ -66,7 +66,7 @@ export function makeCredentials(
 		async check(caller) {
 			if (caller.role === "nobody" || caller.role === "untrusted") return caller;
 			const error = await findFault(caller);
-			return error === undefined ? caller : { role: "untrusted", error };
+			return error === undefined ? caller : { role: "untrusted", error, serial: caller.serial };
 		},
 		async findExpiry(name) {
 			const known = await store.findCredential(name);

@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from "node:http";
 import type { Context } from "hono";
 import { StillpointError } from "../../contracts/errors.ts";
 import { parseFields } from "../field-issue.ts";
@@ -13,6 +14,7 @@ export type Checked = {
 
 /** What the route's schemas make of the request; the first fault has the code that the route says, and names its place. */
 export async function checkRequest(route: AnyRoute, context: Context<ApiEnv>): Promise<Checked> {
+	if (route.method !== "GET") refuseBrowserPage(context.env.incoming.headers);
 	const params = route.params.safeParse(context.req.param());
 	if (!params.success) throw new StillpointError(route.unknown ?? "not-found", `no ${context.req.path.slice(0, 128)}`);
 	const query = parseFields(route.query, readQuery(context.req.url), "message-invalid");
@@ -36,4 +38,13 @@ function readQuery(url: string): Record<string, string> {
 		Object.defineProperty(query, name, { value, enumerable: true });
 	}
 	return query;
+}
+
+/**
+ * A page from anywhere may send some requests that change something, and a browser in which somebody keeps a credential
+ * shows it (https://fetch.spec.whatwg.org, "no-cors"). No page is ours.
+ */
+function refuseBrowserPage({ origin, "sec-fetch-site": site }: IncomingHttpHeaders): void {
+	if (origin === undefined && (site === undefined || site === "none")) return;
+	throw new StillpointError("not-allowed", "a page in a browser may change nothing here");
 }

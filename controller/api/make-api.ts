@@ -129,7 +129,11 @@ async function identify(
 }
 
 function actorOf(caller: Caller, address: string): Actor {
-	if (caller.role === "nobody" || caller.role === "untrusted") return { name: "nobody", role: caller.role, address };
+	if (caller.role === "nobody") return { name: "nobody", role: caller.role, address };
+	if (caller.role === "untrusted") {
+		const { role, serial } = caller;
+		return { name: "nobody", role, address, ...(serial === undefined ? {} : { serial }) };
+	}
 	return { name: caller.name, role: caller.role, serial: caller.serial, address };
 }
 

@@ -75,6 +75,15 @@ describe("the audit log", () => {
 		expect(await list({ actor: "vera", outcome: "ok" })).toEqual([]);
 	});
 
+	test("tells which certificate somebody tried who is refused", async () => {
+		const as = await addCredential(controller, "gone", "operator");
+		const { serial } = await controller.client.revokeCredential("gone");
+		expect((await ask(controller, "POST", "/v1/tokens", { as, body: {} })).code).toBe("certificate-revoked");
+		expect(await list({ action: "token.create", outcome: "certificate-revoked" })).toMatchObject([
+			{ actor: "nobody", role: "untrusted", serial },
+		]);
+	});
+
 	test("holds no token, no certificate request and no key, whatever was sent", async () => {
 		const { token } = await controller.client.createToken();
 		const { csr } = await makeKeyAndRequest();

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { readdir, readFile, stat } from "node:fs/promises";
+import { chmod, copyFile, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { connect } from "node:tls";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -76,6 +76,31 @@ describe("a credential for another host", () => {
 		expect((await run(["agents", ...from("vera")])).stderr).toContain("certificate-revoked");
 		expect((await run(["credentials", ...here()])).stdout).toMatch(/operator +operator.*good\n/);
 	});
+
+	test("is not used when others can read its key, or when it is damaged or of two halves", async () => {
+		expect((await add("kim", "viewer")).status).toBe(0);
+		expect((await add("lee", "viewer")).status).toBe(0);
+		const key = join(folder.path, "kim", "key.pem");
+		const agents = async () => {
+			const { status, stderr } = await run(["agents", ...from("kim")]);
+			return [status, /stillpoint: ([a-z-]+):/.exec(stderr)?.[1]];
+		};
+		expect(await agents()).toEqual([0, undefined]);
+		await chmod(key, 0o640);
+		expect(await agents()).toEqual([78, "state-unusable"]);
+		await chmod(key, 0o600);
+		await copyFile(join(folder.path, "lee", "key.pem"), key);
+		expect(await agents()).toEqual([2, "usage-invalid"]);
+		await writeFile(key, "no key");
+		expect(await agents()).toEqual([2, "usage-invalid"]);
+	});
+
+	test("events of a controller that was never there end at once", async () => {
+		expect((await add("ana", "viewer")).status).toBe(0);
+		const words = ["events", "--controller", "https://127.0.0.1:1", "--credentials", join(folder.path, "ana")];
+		const { status, stderr } = await run(words);
+		expect([status, stderr]).toEqual([4, expect.stringContaining("controller-unreachable")]);
+	}, 30_000);
 
 	test("is not made over something that is there, and a refusal leaves no folder", async () => {
 		const there = await run(["credentials", "add", "x", "--out", folder.path, ...here()]);

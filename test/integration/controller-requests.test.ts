@@ -103,6 +103,28 @@ describe("requests that are none", () => {
 		},
 	);
 
+	test("what a page in an operator's browser sends is refused: its certificate would be shown there, too", async () => {
+		for (const headers of [
+			{ origin: "https://elsewhere.example" },
+			{ origin: "null" },
+			{ "sec-fetch-site": "cross-site" },
+		])
+			expect((await ask(controller, "POST", "/v1/tokens", { headers: headers as Record<string, string> })).code).toBe(
+				"not-allowed",
+			);
+		expect((await ask(controller, "POST", "/v1/tokens", { headers: { "sec-fetch-site": "none" } })).status).toBe(201);
+	});
+
+	test("no host, one that is none, no path and another expectation are answered with a code", async () => {
+		for (const head of [
+			"GET /v1/agents HTTP/1.0",
+			"GET /v1/agents HTTP/1.1\r\nHost: a b",
+			"OPTIONS * HTTP/1.1\r\nHost: x",
+		])
+			expect(jsonOf(await talk(`${head}\r\nConnection: close\r\n\r\n`)).error.code).toBe("message-invalid");
+		expect((await ask(controller, "POST", "/v1/tokens", { body: {}, headers: { expect: "more" } })).status).toBe(417);
+	});
+
 	test("an upgrade to anything but the link is refused with a code", async () => {
 		const upgrade = (path: string) =>
 			talk(`GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`);
