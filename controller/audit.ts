@@ -1,5 +1,6 @@
 import { asStillpointError, type ErrorCode } from "../contracts/errors.ts";
 import type { Log } from "./log.ts";
+import { networkOf } from "./rate-limits.ts";
 import type { Store, StoredAuditEntry } from "./store.ts";
 
 /** Who did it. `name` of a caller without a certificate of ours is `nobody`; the controller itself is `controller`. */
@@ -37,14 +38,37 @@ export type Audit = AsyncDisposable & {
 export const controllerActor: Actor = { name: "controller", role: "controller", address: "-" };
 
 const repeatedWithinMs = 60_000;
-/** Different deeds within that time, of those whom we know and of all others; what comes on top is one more. */
-const differentKept = { known: 200, unknown: 100 };
+/**
+ * Different deeds within that time: of one credential, agent or (of those whom we don't know) address, and of all whom we
+ * don't know. What comes on top is one more entry of that caller, or of many.
+ */
+const differentKept = { ofOne: 50, unknown: 200 };
 const mostText = 256;
 
-type Counted = { readonly deed: Deed; readonly outcome: Outcome; readonly timer: NodeJS.Timeout; repeated: number };
+type Counted = {
+	readonly deed: Deed;
+	readonly outcome: Outcome;
+	readonly timer: NodeJS.Timeout;
+	readonly source: string;
+	repeated: number;
+};
 
 export function makeAudit(store: Pick<Store, "addAuditEntry" | "settleAuditEntry">, log: Log): Audit {
 	const counted = { known: new Map<string, Counted>(), unknown: new Map<string, Counted>() };
+	/** How many of them each source has. */
+	const perSource = new Map<string, number>();
+
+	function findPlace(deed: Deed, outcome: Outcome, kind: keyof typeof counted) {
+		const { actor, action, target } = deed;
+		const source = kind === "known" ? JSON.stringify([actor.role, actor.name]) : networkOf(actor.address);
+		const own = JSON.stringify([actor.name, actor.serial, actor.address, action, target, outcome]);
+		const many = { actor: { name: "many", role: kind, address: "many" }, action: "many" };
+		if (counted[kind].has(own)) return { key: own, source, told: deed };
+		if (kind === "unknown" && counted[kind].size >= differentKept.unknown)
+			return { key: "many", source: "", told: many };
+		if ((perSource.get(source) ?? 0) < differentKept.ofOne) return { key: own, source, told: deed };
+		return { key: `many ${source}`, source: "", told: { actor, action: "many" } };
+	}
 
 	const add = (deed: Deed, outcome: string) => store.addAuditEntry(makeEntry(deed, outcome));
 	const failed = ({ action }: Deed) => {
@@ -61,6 +85,9 @@ export function makeAudit(store: Pick<Store, "addAuditEntry" | "settleAuditEntry
 		counted[kind].delete(key);
 		if (found === undefined) return;
 		clearTimeout(found.timer);
+		const left = (perSource.get(found.source) ?? 1) - 1;
+		if (left > 0) perSource.set(found.source, left);
+		else perSource.delete(found.source);
 		const { deed, outcome, repeated } = found;
 		if (repeated > 0) await note({ ...deed, details: { ...deed.details, repeated } }, outcome);
 	}
@@ -78,21 +105,18 @@ export function makeAudit(store: Pick<Store, "addAuditEntry" | "settleAuditEntry
 			};
 		},
 		async noteRepeatable(deed, outcome) {
-			const { actor, action, target } = deed;
-			const kind = actor.name === "nobody" ? "unknown" : "known";
-			const own = JSON.stringify([actor.name, actor.serial, actor.address, action, target, outcome]);
-			const isOwn = counted[kind].has(own) || counted[kind].size < differentKept[kind];
-			const key = isOwn ? own : "many";
-			const told = isOwn ? deed : { actor: { name: "many", role: kind, address: "many" }, action: "many" };
+			const kind = deed.actor.name === "nobody" ? "unknown" : "known";
+			const { key, source, told } = findPlace(deed, outcome, kind);
 			const before = counted[kind].get(key);
 			if (before !== undefined) {
 				before.repeated += 1;
 				return false;
 			}
 			const timer = setTimeout(() => void tellRepeated(kind, key), repeatedWithinMs).unref();
-			counted[kind].set(key, { deed: told, outcome, timer, repeated: 0 });
+			counted[kind].set(key, { deed: told, outcome, timer, source, repeated: 0 });
+			perSource.set(source, (perSource.get(source) ?? 0) + 1);
 			await note(told, outcome);
-			return isOwn;
+			return told === deed;
 		},
 		async [Symbol.asyncDispose]() {
 			for (const kind of ["known", "unknown"] as const)

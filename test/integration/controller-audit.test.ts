@@ -179,6 +179,23 @@ describe("a flood of refusals", () => {
 		expect(repeated + first).toBe(5_500);
 	});
 
+	test("of one caller, whatever it names, takes no place from the refusals of another", async () => {
+		const { entries, audit } = makeSink();
+		const refuse = (name: string, address: string, target: string) =>
+			audit.noteRepeatable({ actor: { name, role: "viewer", address }, action: "agent.revoke", target }, "not-allowed");
+		for (let count = 0; count < 1_000; count += 1) await refuse("vera", "192.0.2.1", `a-${count}`);
+		for (let count = 0; count < 1_000; count += 1) await refuse("nobody", "192.0.2.1", `a-${count}`);
+		expect(entries.length).toBeLessThan(250);
+		expect(entries.filter(({ actor, action }) => actor === "vera" && action === "many")).toHaveLength(1);
+		await refuse("max", "192.0.2.2", "x");
+		expect(await refuse("nobody", "192.0.2.2", "x")).toBe(true);
+		expect(entries.slice(-2)).toMatchObject([
+			{ actor: "max", target: "x" },
+			{ actor: "nobody", address: "192.0.2.2", target: "x" },
+		]);
+		await audit[Symbol.asyncDispose]();
+	});
+
 	test("of bad tokens and of wishes to be enrolled that anybody may send is not an entry for each", async () => {
 		const count = async () => (await list({ limit: 1_000 })).length;
 		const before = await count();
