@@ -1,10 +1,11 @@
 import { spawn } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { makeExtension } from "../../command-line/extension-skeleton.ts";
+import { openHandlerHost } from "../../extensions/kit/harness/handler-host.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
 
 const root = resolve(import.meta.dirname, "../..");
@@ -71,6 +72,19 @@ describe.skipIf(lacking)(
 			writeFileSync(bad, '{"publicSetings":{}}');
 			const result = await stillpoint(...words.map((word) => (word === "BAD" ? bad : word)));
 			expect(result).toMatchObject({ exitCode, stderr: expect.stringContaining(says) });
+		});
+
+		test("the shell skeleton takes settings that are empty for none, and says what it misses in them", async () => {
+			const folder = join(base, "sh-empty");
+			await makeExtension({ name: "Sh", language: "sh", folder, kit: join(root, "extensions/kit") });
+			await using host = await openHandlerHost({ packageFolder: folder, workFolder: join(base, "sh-empty-host") });
+			const settingsText = JSON.stringify({ runtimeSettings: [{ handlerSettings: {} }] });
+			expect((await host.enable({ sequenceNumber: 1, settingsText })).exitCode).not.toBe(0);
+			expect((await host.readStatus(1))?.message).toBe("publicSettings.greeting: a text is needed");
+			const handler = join(host.folder, "bin/handler");
+			writeFileSync(handler, readFileSync(handler, "utf8").replace(/.*type_of greeting.*\n/, ""));
+			expect(await host.enable({ sequenceNumber: 2, settingsText })).toMatchObject({ exitCode: 0 });
+			expect(await host.readStatus(2)).toMatchObject({ status: "success" });
 		});
 
 		test("a skeleton belongs to its author alone, and nothing that is there is overwritten", async () => {

@@ -86,7 +86,7 @@ read_settings() {
 	# An empty 0.settings, or none, means that there are no settings. Else a host may be writing: read again.
 	[ -s "$settings_file" ] || [ "$sequence" != 0 ] || return 0
 	tries=0
-	until lines=$(json_lines <"$settings_file") && [ -n "$lines" ]; do
+	until lines=$(json_lines <"$settings_file"); do
 		tries=$((tries + 1))
 		[ "$tries" -lt 20 ] || fail "$settings_file is no JSON"
 		sleep 0.1 2>/dev/null || sleep 1
