@@ -65,16 +65,18 @@ export async function bringUpVersion(given: {
 	const isAlive = (one: HandlerVersion) => livingStates.includes(states.get(one) ?? "");
 	const note = all[0] === undefined ? undefined : await findUpdate(all[0].place.private);
 	const resumed = note === undefined ? undefined : all.find(({ place }) => place.version === note.to);
-	const old =
+	let old =
 		note === undefined
 			? (all.findLast(isAlive) ?? all.findLast((one) => states.get(one) !== "FailedUpgrade"))
 			: all.find(({ place }) => place.version === note.from);
 
 	if (note !== undefined && resumed !== undefined) {
 		const isSame = source === undefined || source.manifest.version === note.to;
-		// Past the uninstall there is no way back, whatever package is there now.
-		if (isSame || !isBeforeUninstall(note)) return await update(old, resumed, note.from);
+		// Past the uninstall there is no way back; from there a later package is the way out of one that fails.
+		const isLost = states.get(resumed) === "FailedUpgrade";
+		if (isSame || !(isBeforeUninstall(note) || isLost)) return await update(old, resumed, note.from);
 		await ports.hold.write(() => forgetUpdate(resumed.place.private));
+		if (!isBeforeUninstall(note)) old = resumed;
 	}
 	if (source === undefined) {
 		if (old === undefined) throw new StillpointError("extension-missing", `there is no package of ${name}`);
@@ -108,6 +110,8 @@ export async function bringUpVersion(given: {
 		} catch (error) {
 			if (!(error instanceof StillpointError) || error.details["rolledBack"] !== true || from === undefined)
 				throw error;
+			// There is nothing that works to go back to.
+			if (states.get(from) === "FailedUpgrade") throw error;
 			await given.prepare(from);
 			return { version: from, uninstallExit: notRun, updateError: error };
 		}

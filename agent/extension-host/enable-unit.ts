@@ -1,7 +1,8 @@
 import { type HandlerVersion, notRun, runCommand, settleCommand, uninstallExitVariable } from "./handler.ts";
 import { readHandlerState, writeHandlerState, writeHandlerStatus } from "./handler-files.ts";
+import { withdrawPlaceholderStatus } from "./handler-status-file.ts";
 import type { HostPorts } from "./host-ports.ts";
-import { refreshProcesses, refreshStatus, type Unit } from "./unit.ts";
+import { refreshProcesses, refreshStatus, type Unit, unitStatusPath } from "./unit.ts";
 
 /**
  * `enable` is level-triggered: it is run at every start, and again when the daemon died. The handler itself keeps from
@@ -16,6 +17,7 @@ export async function enableUnit(
 ): Promise<void> {
 	const { instance, sequenceNumber } = unit.goal;
 	const { place } = version;
+	await ports.hold.write(() => withdrawPlaceholderStatus(unitStatusPath(version, unit.goal)));
 	const environment = { [uninstallExitVariable]: uninstallExit };
 	const { outcome, require } = await runCommand(
 		version,

@@ -253,7 +253,14 @@ export function makeExtensionHost(
 		handler.events = undefined;
 		const onCommand = noteCommand(handler);
 		await inTurn(handler, async () => {
-			for (const { goal: unit } of handler.units)
+			const named = handler.units.map(({ goal: unit }) => unit);
+			const others = await findOtherInstances(
+				version.place,
+				named.map(({ instance }) => instance),
+			);
+			// Where the drop-in names no instances any more, they are what is enabled, and not the handler as a whole.
+			const all = [...others, ...(others.length > 0 ? named.filter(({ instance }) => instance !== undefined) : named)];
+			for (const unit of all)
 				await disableHandler(version, unit, ports, onCommand).catch((error: unknown) => {
 					stopping.throwIfAborted();
 					if (goal.state === "disabled") throw error;

@@ -154,7 +154,7 @@ export async function carryOver(from: HandlerPlace, to: HandlerPlace): Promise<v
 	for (const entry of await readdir(from.folder).catch(() => []))
 		if (/(^|\.)mrseq$/.test(entry)) await copyOver(join(from.folder, entry), join(to.folder, entry));
 	for (const entry of await readdir(from.statusFolder).catch(() => []))
-		if (entry.endsWith(".status")) await copyOver(join(from.statusFolder, entry), join(to.statusFolder, entry));
+		if (/\.status(\.kept)?$/.test(entry)) await copyOver(join(from.statusFolder, entry), join(to.statusFolder, entry));
 }
 
 /** A link, a pipe or a folder of that name is the handler's own matter, and so is what no status file can be. */

@@ -5,6 +5,9 @@ import type { HandlerManifest } from "../../contracts/extension.ts";
 export const azureStateFolder = "/var/lib/waagent";
 export const azureLogFolder = "/var/log/azure";
 
+/** Of folders that are on their way in or out; what a killed agent left of them is removed at the next start. */
+export const draftPrefix = ".new-";
+
 export type HandlerFolders = {
 	/** The installed package. */
 	readonly folder: string;

@@ -1,8 +1,10 @@
-import { mkdir, stat } from "node:fs/promises";
+import { mkdir, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { z } from "zod";
 import { handlerErrorCodes, readStatusFileSchema } from "../../contracts/handler-files.ts";
 import { findSmallFile } from "../../platform/read-small-file.ts";
+import { findSmallJson } from "../../platform/read-small-json.ts";
 import { instanceFile } from "./handler-files.ts";
 import { replaceFile } from "./replace-file.ts";
 
@@ -92,7 +94,10 @@ export function isTerminal({ status }: Pick<HandlerStatusRead, "status">): boole
 	return status !== "transitioning";
 }
 
-/** The host's word in the handler's place: it closes a job that the handler left open. */
+/**
+ * The host's word in the handler's place: it closes what the handler left open. A good end that the handler told itself
+ * is kept beside it.
+ */
 export async function writePlaceholderStatus(
 	path: string,
 	given: { name: string; operation: string; code: number; message: string },
@@ -110,7 +115,33 @@ export async function writePlaceholderStatus(
 		substatus: [],
 	};
 	await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-	await replaceFile(path, JSON.stringify([{ version: "1.0", timestampUTC: now, status }]));
+	const told = await readOnce(path);
+	if (typeof told !== "string" && (told.status === "success" || told.status === "warning"))
+		await rename(path, keptPath(path));
+	await replaceFile(path, JSON.stringify([{ version: "1.0", timestampUTC: now, status, [hostMark]: operation }]));
+}
+
+/** In a status file of the host's: what failed. */
+const hostMark = "stillpointHost";
+const hostMarkSchema = z.array(z.looseObject({ [hostMark]: z.string().optional() }));
+
+/**
+ * Before `enable` is run again: the host's word goes, and what the handler had told of a work that it will not do again
+ * comes back. A job that the host closed stays closed.
+ */
+export async function withdrawPlaceholderStatus(path: string): Promise<void> {
+	const is = { code: "extension-failed", limitBytes: maxBytes, schema: hostMarkSchema } as const;
+	const found = await findSmallJson(path, is).catch(() => [{ [hostMark]: "job" }]);
+	const operation = found?.[0]?.[hostMark];
+	if (found !== undefined && (operation === undefined || operation === "job")) return;
+	await rm(path, { force: true });
+	await rename(keptPath(path), path).catch((error: NodeJS.ErrnoException) => {
+		if (error.code !== "ENOENT") throw error;
+	});
+}
+
+function keptPath(path: string): string {
+	return `${path}.kept`;
 }
 
 /** When a file was written, in ms since the epoch; undefined when there is none. */

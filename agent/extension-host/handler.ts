@@ -1,10 +1,11 @@
 /** One handler in the host's memory, and the steps of its life that a single command makes. */
-import { rm } from "node:fs/promises";
+import { rename, rm } from "node:fs/promises";
+import { join } from "node:path";
 import type { HandlerManifest } from "../../contracts/extension.ts";
 import type { ExtensionInfo } from "../../contracts/local-calls.ts";
 import { dropSlot } from "./command-slot.ts";
 import { readHandlerState, writeHandlerState } from "./handler-files.ts";
-import type { HandlerPlace } from "./handler-place.ts";
+import { draftPrefix, type HandlerPlace } from "./handler-place.ts";
 import { endHandlerProcesses, type WantedProcesses } from "./handler-processes.ts";
 import type { CommandName, HostPorts } from "./host-ports.ts";
 import { dropFromView, removeMountPoints } from "./private-view.ts";
@@ -116,7 +117,13 @@ export async function uninstallHandler(
 /** The folder of a version; the handler's keys and view stay. */
 export async function removeVersion({ place }: HandlerVersion, ports: HostPorts): Promise<void> {
 	await ports.hold.write(async () => {
-		await rm(place.folder, { recursive: true, force: true });
+		// Whole or not at all: what is left of a half removed one is no package, and nobody would remove it.
+		const gone = join(ports.folders.extensionsDir, `${draftPrefix}gone-${place.name}-${place.version}`);
+		await rm(gone, { recursive: true, force: true });
+		await rename(place.folder, gone).catch((error: NodeJS.ErrnoException) => {
+			if (error.code !== "ENOENT") throw error;
+		});
+		await rm(gone, { recursive: true, force: true });
 		await dropFromView(place);
 	});
 }

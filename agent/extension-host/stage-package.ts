@@ -5,7 +5,7 @@ import type { HandlerManifest } from "../../contracts/extension.ts";
 import { checkRootOwnedChain } from "../../platform/linux/path-trust.ts";
 import { findSmallFile } from "../../platform/read-small-file.ts";
 import { carryOver, writeHandlerEnvironment, writeHandlerState, writeSettings } from "./handler-files.ts";
-import type { HandlerPlace } from "./handler-place.ts";
+import { draftPrefix, type HandlerPlace } from "./handler-place.ts";
 import type { HostPorts } from "./host-ports.ts";
 import { type PackageContent, readPackageContent } from "./package-content.ts";
 import { readManifest } from "./read-manifest.ts";
@@ -19,7 +19,6 @@ export type PackageSource = {
 };
 
 const hashName = "PackageHash";
-const draftPrefix = ".new-";
 
 /** @throws `extension-invalid`, `untrusted-path` */
 export async function readPackageSource(folder: string): Promise<PackageSource> {
