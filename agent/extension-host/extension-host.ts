@@ -66,6 +66,8 @@ export function makeExtensionHost(
 			readInstalledVersions(folders),
 		]);
 		stopping.throwIfAborted();
+		if (goals.strange.length > 0)
+			log.warn("drop-in files whose names no extension can have are passed over", { files: goals.strange });
 		state.round.abort();
 		state.round = new AbortController();
 		const signal = AbortSignal.any([state.round.signal, stopping]);

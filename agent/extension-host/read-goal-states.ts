@@ -1,7 +1,11 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { asStillpointError, StillpointError } from "../../contracts/errors.ts";
-import { type HandlerGoalState, handlerGoalStateSchema } from "../../contracts/handler-goal-state.ts";
+import {
+	type HandlerGoalState,
+	handlerGoalStateSchema,
+	handlerNameSchema,
+} from "../../contracts/handler-goal-state.ts";
 import { checkRootOwnedChain } from "../../platform/linux/path-trust.ts";
 import { findSmallFile } from "../../platform/read-small-file.ts";
 import { checkJson, parseJson } from "../../platform/read-small-json.ts";
@@ -10,6 +14,8 @@ export type GoalStates = {
 	readonly wanted: ReadonlyMap<string, HandlerGoalState>;
 	/** By the handler's name, which is the file's. Such a handler is left as it is. */
 	readonly faults: ReadonlyMap<string, StillpointError>;
+	/** Files whose names no handler can have. */
+	readonly strange: readonly string[];
 };
 
 const maxFiles = 256;
@@ -21,7 +27,9 @@ const code = "settings-invalid";
  * @throws `settings-invalid`, `untrusted-path` when that holds for the folder itself
  */
 export async function readGoalStates(folder: string): Promise<GoalStates> {
-	const names = await readNames(folder);
+	const found = await readNames(folder);
+	const isName = (name: string) => handlerNameSchema.safeParse(name).success;
+	const names = found.filter(isName);
 	const wanted = new Map<string, HandlerGoalState>();
 	const faults = new Map<string, StillpointError>();
 	if (names.length > 0) await checkTrust(folder);
@@ -31,7 +39,7 @@ export async function readGoalStates(folder: string): Promise<GoalStates> {
 		} catch (error) {
 			faults.set(name, asStillpointError(error));
 		}
-	return { wanted, faults };
+	return { wanted, faults, strange: found.filter((name) => !isName(name)).map((name) => `${name}.json`) };
 }
 
 /** @throws `settings-invalid` naming the file and the field, `untrusted-path` */
