@@ -13,6 +13,7 @@ cd "$(dirname "$0")"
 f=/var/lib/waagent/history
 echo "$1 \${ConfigExtensionName:-} $ConfigSequenceNumber" >> $f
 [ "$1" = install ] && [ -e fails-at-install ] && exit 9
+[ "$1" = disable ] && [ -e slow-disable ] && sleep 2
 [ "$1" = enable ] || exit 0
 n=\${ConfigExtensionName:+$ConfigExtensionName.}
 [ "$(cat \${n}mrseq 2>/dev/null)" = "$ConfigSequenceNumber" ] && exit 0
@@ -122,5 +123,24 @@ describe.skipIf(missing)(`drop-ins that change${missing ? `: ${missing}` : ""}`,
 		await bench.until(name, (one) => one.sequenceNumber === 3 && one.status === "success" && one.state === "Enabled");
 		expect(history(bench).at(-1)).toBe("enable  3");
 		expect(history(bench).filter((line) => line.startsWith("install"))).toHaveLength(1);
+	});
+
+	test.concurrent("an agent killed during a disable takes it up; it is not run again, and what follows from it is done", async ({
+		expect,
+	}) => {
+		await using bench = makeHandlerBench();
+		add(bench, "1.0", "slow-disable");
+		bench.want(name, { sequenceNumber: 1 });
+		await bench.start();
+		await bench.until(name, (one) => one.status === "success");
+		bench.want(name, { sequenceNumber: 1, state: "disabled" });
+		await bench.apply();
+		const disables = () => history(bench).filter((line) => line === "disable  1").length;
+		await eventually(disables, (count) => count === 1);
+		await bench.restart("SIGKILL");
+		const handlerState = () => readFileSync(bench.installedPath(`${name}-1.0`, "config/HandlerState"), "utf8");
+		await eventually(handlerState, (text) => text === "Installed");
+		expect(disables()).toBe(1);
+		expect((await bench.until(name, (one) => one.state === "Disabled")).error).toBeUndefined();
 	});
 });
