@@ -7,7 +7,7 @@ import { controllerJobSchema, machineSchema } from "./controller-messages.ts";
 import { errorShapeSchema } from "./hold-protocol.ts";
 import { idSchema } from "./order.ts";
 
-export const errorAnswerSchema = z.strictObject({ error: errorShapeSchema }).meta({ id: "ErrorAnswer" });
+export const errorAnswerSchema = z.object({ error: errorShapeSchema }).meta({ id: "ErrorAnswer" });
 
 /** `viewer` reads, `operator` does everything. */
 export const apiRoles = ["viewer", "operator"] as const;
@@ -21,7 +21,7 @@ export const credentialRequestSchema = z.strictObject({
 	csr: z.string().max(16_384),
 });
 export const credentialSchema = z
-	.strictObject({
+	.object({
 		/** Stands in the certificate as CN. */
 		name: z.string(),
 		/** Stands in the certificate as OU. */
@@ -34,7 +34,7 @@ export const credentialSchema = z
 	})
 	.meta({ id: "Credential" });
 export type Credential = z.infer<typeof credentialSchema>;
-export const credentialResponseSchema = z.strictObject({
+export const credentialResponseSchema = z.object({
 	credential: credentialSchema,
 	/** PEM. */
 	certificate: z.string(),
@@ -46,7 +46,7 @@ export const credentialResponseSchema = z.strictObject({
 export const revocationSchema = z.strictObject({ reason: z.string().max(512).default("") });
 
 export const enrolmentRequestRecordSchema = z
-	.strictObject({
+	.object({
 		id: z.string(),
 		at: z.iso.datetime(),
 		/** Where it came from, as the controller saw it. */
@@ -58,7 +58,7 @@ export const enrolmentRequestRecordSchema = z
 	.meta({ id: "EnrolmentRequest" });
 
 export const auditEntrySchema = z
-	.strictObject({
+	.object({
 		/** Grows with every entry. */
 		sequence: z.int().positive(),
 		at: z.iso.datetime(),
@@ -83,13 +83,13 @@ export const jobEventSchema = controllerJobSchema.omit({ report: true }).meta({ 
 export const controllerEventSchema = z
 	.discriminatedUnion("type", [
 		/** The job as it now stands; `endedAt` stands in its last one. */
-		z.strictObject({ type: z.literal("job"), job: jobEventSchema }),
-		z.strictObject({ type: z.literal("agent"), agentId: z.string(), connected: z.boolean() }),
-		z.strictObject({ type: z.literal("enrolment-request"), request: enrolmentRequestRecordSchema }),
+		z.object({ type: z.literal("job"), job: jobEventSchema }),
+		z.object({ type: z.literal("agent"), agentId: z.string(), connected: z.boolean() }),
+		z.object({ type: z.literal("enrolment-request"), request: enrolmentRequestRecordSchema }),
 		/** Events were missed: the state that follows is all that is known. */
-		z.strictObject({ type: z.literal("reset") }),
+		z.object({ type: z.literal("reset") }),
 		/** At the beginning, and after `reset`: what is so now. Of a stream of one job that job alone. */
-		z.strictObject({
+		z.object({
 			type: z.literal("state"),
 			/** Those that have not ended; a stream of one job: that one. */
 			jobs: z.array(jobEventSchema),
@@ -97,7 +97,7 @@ export const controllerEventSchema = z
 			agents: z.array(z.string()),
 		}),
 		/** Nothing follows: the job has ended, or the controller stops. */
-		z.strictObject({ type: z.literal("end") }),
+		z.object({ type: z.literal("end") }),
 	])
 	.meta({ id: "Event" });
 export type ControllerEvent = z.infer<typeof controllerEventSchema>;
