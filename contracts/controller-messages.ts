@@ -32,7 +32,8 @@ export const machineSchema = z
 /**
  * Random text that changes with every connection. The controller gives the next one in `welcome`, the agent keeps it on
  * disk, says so with `ticket-kept`, and shows it in its next `hello`. A copy of an agent's state, or one that was put
- * back to an earlier time, shows an older one: it is refused with `identity-changed` and must be enrolled anew.
+ * back to an earlier time, shows an older one: it is refused with `identity-changed` and must be enrolled anew. One that is
+ * newer than what the controller knows says that the controller was put back. What is in it is the controller's business.
  */
 const ticket = z.string().min(16).max(128);
 

@@ -4,11 +4,18 @@ import { StillpointError } from "../contracts/errors.ts";
 import type { Hello } from "./agent-link.ts";
 import type { Log } from "./log.ts";
 import type { Store, StoredAgent } from "./store.ts";
+import type { TicketSeal } from "./ticket-seal.ts";
 
 /** Less than certificates are backdated by. */
 const clockWarningMs = 300_000;
 
-type GreetingStore = Pick<Store, "findAgent" | "exchangeTicket" | "setSeen">;
+export type GreetingParts = {
+	readonly store: Pick<Store, "findAgent" | "exchangeTicket" | "setSeen">;
+	readonly seal: TicketSeal;
+	readonly log: Log;
+	/** An agent knows of a later time than this controller: what was stored since is lost. */
+	readonly onPutBack: (agentId: string) => Promise<void>;
+};
 
 /** @throws `not-enrolled`, `certificate-revoked` */
 export async function requireAgentInForce(store: Pick<Store, "findAgent">, agentId: string): Promise<StoredAgent> {
@@ -24,7 +31,7 @@ export async function requireAgentInForce(store: Pick<Store, "findAgent">, agent
  * @throws `not-enrolled`, `certificate-revoked`, `identity-changed`: then nothing of the agent's record was changed.
  */
 export async function greetAgent(
-	{ store, log }: { readonly store: GreetingStore; readonly log: Log },
+	{ store, seal, log, onPutBack }: GreetingParts,
 	agentId: string,
 	hello: Hello,
 ): Promise<string> {
@@ -33,14 +40,27 @@ export async function greetAgent(
 	if (other !== undefined)
 		throw new StillpointError("identity-changed", `agent ${agentId} was enrolled with another ${other}`);
 	warnOfClock(log, agentId, hello.time);
-	const next = randomBytes(24).toString("base64url");
-	if ((await store.exchangeTicket(agentId, hello.ticket, next)) === "changed") {
-		const shown = hello.ticket === undefined ? "no ticket" : "an old ticket";
-		const what = `agent ${agentId} showed ${shown}: its state is a copy, or was put back to an earlier time`;
+	const shown = hello.ticket === undefined ? undefined : seal.parse(agentId, hello.ticket);
+	const random = randomBytes(24).toString("base64url");
+	const { is, counter } = await store.exchangeTicket(agentId, shown, random);
+	if (is === "changed") {
+		const showed = hello.ticket === undefined ? "no ticket" : "an old ticket";
+		const what = `agent ${agentId} showed ${showed}: its state is a copy, or was put back to an earlier time`;
 		throw new StillpointError("identity-changed", what);
 	}
+	if (is === "ahead") await onPutBack(agentId);
 	await store.setSeen(agentId, new Date().toISOString(), hello.machine);
-	return next;
+	return seal.format(agentId, { counter, random });
+}
+
+/** The agent has kept the ticket: the one before is no longer good. */
+export async function confirmTicket(
+	{ store, seal }: { readonly store: Pick<Store, "confirmTicket">; readonly seal: TicketSeal },
+	agentId: string,
+	text: string,
+): Promise<void> {
+	const ticket = seal.parse(agentId, text);
+	if (ticket !== undefined) await store.confirmTicket(agentId, ticket);
 }
 
 /** Only parts that both sides know are compared. */

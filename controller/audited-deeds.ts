@@ -1,6 +1,7 @@
 /** What is written to the audit log besides the requests of the API. */
 import { asStillpointError } from "../contracts/errors.ts";
 import { type Actor, type Audit, controllerActor } from "./audit.ts";
+import type { Log } from "./log.ts";
 import type { StoredJob } from "./store.ts";
 
 /** An agent over its link, where the certificate has proved who it is. */
@@ -31,6 +32,13 @@ export async function renewAudited(audit: Audit, agentId: string, renew: () => P
 		await entry.settle(asStillpointError(error).code);
 		throw error;
 	}
+}
+
+/** What an operator must know: jobs, enrolments and revocations of a while are missing here. */
+export async function notePutBack(audit: Audit, log: Log, agentId: string): Promise<void> {
+	log.warn("an agent has a newer ticket: this controller was put back to an earlier time", { agentId });
+	const deed = { actor: agentActor(agentId), action: "agent.tell-controller-put-back", target: agentId };
+	await audit.note(deed, "ok");
 }
 
 /** A connection that is refused may be that of a copy: somebody should learn of it. One that is let in is no deed. */

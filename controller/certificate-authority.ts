@@ -1,5 +1,5 @@
 import type { webcrypto } from "node:crypto";
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, createPrivateKey, hkdfSync, randomBytes } from "node:crypto";
 import { mkdtemp, rename, rm } from "node:fs/promises";
 import { isIP } from "node:net";
 import { hostname } from "node:os";
@@ -42,6 +42,8 @@ export type CertificateAuthority = {
 	 * subject and extensions are ours. `certificate-invalid` when its signature does not prove the key.
 	 */
 	issueAgent(agentId: string, csr: string): Promise<string>;
+	/** 32 bytes for another purpose than signing, the same for ever; they tell nothing of the key. */
+	deriveSecret(purpose: string): Uint8Array;
 };
 
 /**
@@ -61,7 +63,11 @@ export async function openCertificateAuthority(
 		const publicKey = await certificate.publicKey.export();
 		if (!(await crypto.subtle.verify(signing, publicKey, await crypto.subtle.sign(signing, key, probe), probe)))
 			throw new Error("the key does not belong to the certificate");
-		return makeIssuer(x509, certificate, key, agentMs);
+		const { d = "" } = createPrivateKey(kept.key).export({ format: "jwk" });
+		return {
+			...makeIssuer(x509, certificate, key, agentMs),
+			deriveSecret: (purpose) => new Uint8Array(hkdfSync("sha256", d, "", `stillpoint ${purpose}`, 32)),
+		};
 	} catch (error) {
 		throw new StillpointError("state-unusable", `${folder} holds no usable certificate authority`, { cause: error });
 	}
@@ -72,7 +78,7 @@ function makeIssuer(
 	ca: InstanceType<X509["X509Certificate"]>,
 	caKey: webcrypto.CryptoKey,
 	agentMs: number,
-): CertificateAuthority {
+): Omit<CertificateAuthority, "deriveSecret"> {
 	const caPem = ca.toString("pem");
 
 	async function issue(

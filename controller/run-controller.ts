@@ -1,13 +1,13 @@
 import { once } from "node:events";
 import { rm } from "node:fs/promises";
 import { isIPv6 } from "node:net";
-import { greetAgent } from "./agent-greeting.ts";
+import { confirmTicket, greetAgent } from "./agent-greeting.ts";
 import { makeAgentLinks } from "./agent-links.ts";
 import { makeDocumentReader } from "./api/document.ts";
 import { makeApi } from "./api/make-api.ts";
 import { routeTable } from "./api/route-table.ts";
 import { makeAudit } from "./audit.ts";
-import { greetAudited, noteJobEnd, renewAudited } from "./audited-deeds.ts";
+import { greetAudited, noteJobEnd, notePutBack, renewAudited } from "./audited-deeds.ts";
 import { keepOperatorFiles, openCertificateAuthority } from "./certificate-authority.ts";
 import { keepHostOperator, makeCredentials } from "./credentials.ts";
 import { makeEnrolment } from "./enrolment.ts";
@@ -24,6 +24,7 @@ import { openSqliteStore } from "./sqlite-store.ts";
 import { makePrivateFolder, openStateFolder, statePaths, writeFileAtomically } from "./state-folder.ts";
 import type { StoredJob } from "./store.ts";
 import { type ConnectionLimits, connectionLimits } from "./stranger-connections.ts";
+import { makeTicketSeal } from "./ticket-seal.ts";
 import { makeVerifications, type VerifyRecoveryPoint } from "./verifications.ts";
 import { readImageIdentity } from "./verify/image-identity.ts";
 import { verifyRecoveryPoint } from "./verify/verify-recovery-point.ts";
@@ -82,10 +83,12 @@ export async function runController(options: RunControllerOptions): Promise<void
 	const provider = await makeImageFiles({ readIdentity: readImageIdentity });
 
 	const late: { jobs?: SnapshotJobs } = {};
+	const seal = makeTicketSeal(authority.deriveSecret("agent tickets"));
+	const greeting = { store, seal, log, onPutBack: (agentId: string) => notePutBack(audit, log, agentId) };
 	const links = makeAgentLinks({
 		log,
-		greet: (agentId, hello) => greetAudited(audit, agentId, () => greetAgent({ store, log }, agentId, hello)),
-		onTicketKept: (agentId, ticket) => store.confirmTicket(agentId, ticket),
+		greet: (agentId, hello) => greetAudited(audit, agentId, () => greetAgent(greeting, agentId, hello)),
+		onTicketKept: (agentId, ticket) => confirmTicket(greeting, agentId, ticket),
 		renew: (agentId, csr) => renewAudited(audit, agentId, () => authority.issueAgent(agentId, csr)),
 		onPresence: (agentId, connected) => events.publish({ type: "agent", agentId, connected }),
 		onSeen: (agentId) => store.setSeen(agentId, new Date().toISOString()),

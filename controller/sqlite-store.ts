@@ -2,7 +2,8 @@ import { chmodSync } from "node:fs";
 import { DatabaseSync, type SQLInputValue } from "node:sqlite";
 import { StillpointError } from "../contracts/errors.ts";
 import { reportSchema } from "../contracts/report.ts";
-import type { RecoveryPointRow, Store, StoredAgent, StoredCredential, StoredJob } from "./store.ts";
+import type { RecoveryPointRow, Store, StoredAgent, StoredCredential, StoredJob, TicketAnswer } from "./store.ts";
+import type { Ticket } from "./ticket-seal.ts";
 
 /** One text for each version of the schema: what makes it from the one before. */
 const migrations = [
@@ -38,6 +39,7 @@ create index rejected_reports_by_agent on rejected_reports (agent_id);
 alter table agents add column revoked text;
 alter table agents add column ticket text;
 alter table agents add column ticket_given text;
+alter table agents add column ticket_counter integer not null default 0;
 create table enrolment_requests (
 	id text primary key, at text not null, machine_key text not null unique, request text not null
 ) strict;
@@ -143,22 +145,28 @@ export function openSqliteStore(path: string): Store {
 			return run(sql, JSON.stringify({ at, reason }), agentId).changes === 1;
 		}),
 		removeAgent: answered((agentId) => run("delete from agents where agent_id = ?", agentId).changes === 1),
-		exchangeTicket: answered((agentId, shown, next) =>
-			inTransaction(() => {
-				const row = first("select ticket, ticket_given from agents where agent_id = ?", agentId);
-				if (row === undefined) return "changed";
-				const { ticket, ticket_given: given } = row;
-				const isFirst = ticket === null && given === null;
-				if (!isFirst && (shown === undefined || (shown !== ticket && shown !== given))) return "changed";
-				const kept = isFirst ? null : (shown ?? null);
-				run("update agents set ticket = ?, ticket_given = ? where agent_id = ?", kept, next, agentId);
-				return "known";
-			}),
+		exchangeTicket: answered(
+			(agentId, shown, nextRandom): TicketAnswer =>
+				inTransaction(() => {
+					const row = first("select ticket, ticket_given, ticket_counter from agents where agent_id = ?", agentId);
+					if (row === undefined) return { is: "changed" };
+					const { ticket, ticket_given: given, ticket_counter: known } = row;
+					const kept = shown === undefined ? null : ticketText(shown);
+					const isAhead = shown !== undefined && shown.counter > Number(known);
+					const isFirst = ticket === null && given === null;
+					const isKnown = kept !== null && (kept === ticket || kept === given);
+					if (!isFirst && !isKnown && !isAhead) return { is: "changed" };
+					const counter = Math.max(Number(known), shown?.counter ?? 0) + 1;
+					const next = ticketText({ counter, random: nextRandom });
+					const sql = "update agents set ticket = ?, ticket_given = ?, ticket_counter = ? where agent_id = ?";
+					run(sql, kept, next, counter, agentId);
+					return { is: isAhead ? "ahead" : "known", counter };
+				}),
 		),
 		confirmTicket: answered((agentId, ticket) => {
 			const sql =
 				"update agents set ticket = ticket_given, ticket_given = null where agent_id = ? and ticket_given = ?";
-			run(sql, agentId, ticket);
+			run(sql, agentId, ticketText(ticket));
 		}),
 
 		addEnrolmentRequest: answered((request) =>
@@ -328,6 +336,10 @@ function answered<A extends unknown[], T>(work: (...values: A) => T): (...values
 			throw error;
 		}
 	};
+}
+
+function ticketText({ counter, random }: Ticket): string {
+	return `${counter}.${random}`;
 }
 
 function parseAgent(row: Record<string, string> | undefined): StoredAgent | undefined {

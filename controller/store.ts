@@ -1,6 +1,7 @@
 import type { z } from "zod";
 import type { ControllerJob, diskMappingSchema, machineSchema } from "../contracts/controller-messages.ts";
 import type { Report } from "../contracts/report.ts";
+import type { Ticket } from "./ticket-seal.ts";
 
 type Machine = z.infer<typeof machineSchema>;
 export type DiskMapping = z.infer<typeof diskMappingSchema>;
@@ -61,8 +62,14 @@ export type AuditFilter = {
 	readonly outcome?: string;
 };
 
-/** `known`: the ticket was the last one given. `changed`: the agent's state is a copy, or was put back to an earlier time. */
-export type TicketAnswer = "known" | "changed";
+/**
+ * `known`: the ticket was the last one given. `ahead`: it is newer than any that was given as far as is known here, so
+ * this store was put back to an earlier time. `changed`: the agent's state is a copy, or was put back. `counter` is that
+ * of the next ticket.
+ */
+export type TicketAnswer =
+	| { readonly is: "known" | "ahead"; readonly counter: number }
+	| { readonly is: "changed"; readonly counter?: never };
 
 type StoredToken = { readonly id: string; readonly secretHash: string; readonly expiresAt: string };
 
@@ -105,12 +112,14 @@ export type Store = AsyncDisposable & {
 	removeAgent(agentId: string): Promise<boolean>;
 	/**
 	 * Each connection shows the ticket of the one before and is given the next. The agent's last confirmed ticket and the
-	 * one that was given since are both good, because either side may die between giving and keeping; any other is
-	 * `changed`, and nothing is written. An agent that was never given one is `known`, whatever it shows.
+	 * one that was given since are both good, because either side may die between giving and keeping; and one with a
+	 * higher counter than all is. Any other is `changed`, and nothing is written. An agent that was never given one is
+	 * `known`, whatever it shows.
+	 * @param shown only what was proved to have been made here for this agent.
 	 */
-	exchangeTicket(agentId: string, shown: string | undefined, next: string): Promise<TicketAnswer>;
+	exchangeTicket(agentId: string, shown: Ticket | undefined, nextRandom: string): Promise<TicketAnswer>;
 	/** The agent has kept it: the one before is no longer good. */
-	confirmTicket(agentId: string, ticket: string): Promise<void>;
+	confirmTicket(agentId: string, ticket: Ticket): Promise<void>;
 
 	/** The newest few are kept: anybody may ask. One of the same machine replaces its earlier one. */
 	addEnrolmentRequest(request: StoredEnrolmentRequest): Promise<void>;
