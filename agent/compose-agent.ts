@@ -19,13 +19,15 @@ import { cappedHoldMs } from "./hold-cap.ts";
 import { makeInventory } from "./inventory.ts";
 import { type JobRecords, makeJobRecords } from "./job-records.ts";
 import { type JobRunner, makeJobRunner } from "./job-runner.ts";
+import type { Journal } from "./journal.ts";
 import { type ControllerLink, startControllerLink } from "./link/controller-link.ts";
-import { findEnrolment, writeEnrolment } from "./link/enrolment-file.ts";
+import { type Enrolment, findEnrolment, writeEnrolment } from "./link/enrolment-file.ts";
 import type { ControllerTransport } from "./link/link-transport.ts";
 import { makeTicketFile } from "./link/ticket-file.ts";
 import type { LoadedConfig } from "./load-config.ts";
 import { makeLocalHandlers } from "./local-handlers.ts";
 import type { Log } from "./log.ts";
+import { isOtherMachine, lastingIdentity, parseIdentity } from "./machine-change.ts";
 import { journalPutAsideName, openOwnJournal } from "./open-own-journal.ts";
 import { recoverExtension } from "./recover-extension.ts";
 import type { JobStart } from "./run-job.ts";
@@ -60,7 +62,13 @@ export function composeAgent(base: AgentBase): Part[] {
 	const startedAt = new Date().toISOString();
 	const inventory = makeInventory();
 	// Each is set when its part starts, before any later part runs.
-	const parts: { records?: JobRecords; extensions?: ExtensionHost; runner?: JobRunner; link?: ControllerLink } = {};
+	const parts: {
+		journal?: Journal;
+		records?: JobRecords;
+		extensions?: ExtensionHost;
+		runner?: JobRunner;
+		link?: ControllerLink;
+	} = {};
 
 	function prepare(order: Order): Pick<JobStart, "extension" | "makeRequest" | "ports"> {
 		const extension = requireSnapshotExtension(require(parts.extensions).installed, config.extensions.snapshot);
@@ -103,15 +111,21 @@ export function composeAgent(base: AgentBase): Part[] {
 	}
 
 	/** The jobs are those of another machine: nobody is told of them. */
-	async function disown(reason: StillpointError, mark: boolean): Promise<void> {
-		const enrolment = findEnrolment(stateDir);
-		if (enrolment?.identityChanged !== undefined) return;
+	async function disown(former: Enrolment, reason: StillpointError): Promise<void> {
+		if (former.identityChanged !== undefined) return;
+		const [records, journal] = [require(parts.records), require(parts.journal)];
+		const seenHere = reason.details["seenHere"] === true;
+		const now = lastingIdentity(await readMachineIdentity());
+		const whose = await hold.write(() => parseIdentity(journal.readIdentity()));
+		// What came after the journal learnt of the machine that it is on now is this machine's own.
+		if (seenHere && whose !== undefined && !isOtherMachine(whose, now)) return;
 		log.error("this machine is a copy of the one that was enrolled; enrol it anew", { reason: reason.message });
-		await require(parts.records).putAside(journalPutAsideName(stateDir));
-		if (!mark) return;
+		await records.putAside(journalPutAsideName(stateDir));
+		await hold.write(() => journal.writeIdentity(JSON.stringify(now)));
+		if (seenHere) return;
 		await hold.write(async () => {
 			const kept = findEnrolment(stateDir);
-			if (kept === undefined || kept.agentId !== enrolment?.agentId) return;
+			if (kept?.agentId !== former.agentId) return;
 			const identityChanged = { at: new Date().toISOString(), reason: reason.message.slice(0, 4096) };
 			await writeEnrolment(stateDir, { ...kept, identityChanged });
 		});
@@ -161,7 +175,7 @@ export function composeAgent(base: AgentBase): Part[] {
 				const { journal, putAside } = openOwnJournal(stateDir, machine);
 				if (putAside !== undefined) log.warn("the journal of another machine was put aside", { putAside });
 				const records = makeJobRecords({ journal, hold, log: log.child({ part: "journal" }), runDir });
-				parts.records = records;
+				Object.assign(parts, { records, journal });
 				for (const one of base.thawed) log.warn("thawed what an earlier life left frozen", { ...one });
 				for (const jobId of closeUnfinishedJobs(records, runDir)) log.warn("closed an interrupted job", { jobId });
 				const stack = new AsyncDisposableStack();

@@ -1,5 +1,6 @@
 /** A new certificate with a new key before the old one expires. The old one is used until the new one was let in. */
 import { X509Certificate } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { asStillpointError, StillpointError } from "../../contracts/errors.ts";
 import type { Log } from "../log.ts";
 import type { WriteHold } from "../write-hold.ts";
@@ -15,6 +16,7 @@ const jitterPart = 0.05;
 /** Of what is left of the lifetime, between two attempts. */
 const retryPart = 0.1;
 const leastPauseMs = 1_000;
+const freezePollMs = 250;
 /** A timer holds less than 25 days; and a clock that was set is noticed. */
 const longestPauseMs = 3_600_000;
 
@@ -28,10 +30,16 @@ export type RenewalPorts = {
 	onRenewed(enrolment: Enrolment): void;
 };
 
-/** When to renew, on this machine's clock. Certificates are backdated, so their life begins when they came. */
+/**
+ * When to renew, on this machine's clock. Certificates are backdated, so their life begins when they came; one that
+ * came while the clock was wrong has the life that it says itself.
+ */
 export function renewalDueMs(enrolment: Enrolment, random: number): number {
-	const beganMs = Date.parse(enrolment.renewedAt ?? enrolment.enrolledAt);
-	const lifetimeMs = certificateEndMs(enrolment) - beganMs;
+	const { validFromDate, validToDate } = new X509Certificate(enrolment.certificate);
+	const [fromMs, endMs] = [validFromDate.getTime(), validToDate.getTime()];
+	const cameMs = Date.parse(enrolment.renewedAt ?? enrolment.enrolledAt);
+	const beganMs = cameMs >= fromMs && cameMs < endMs ? cameMs : fromMs;
+	const lifetimeMs = endMs - beganMs;
 	return beganMs + lifetimeMs * (dueAfterPart + (random * 2 - 1) * jitterPart);
 }
 
@@ -59,16 +67,19 @@ export function startRenewal(ports: RenewalPorts, session: LinkSession, enrolmen
 			state.enrolment = await renew(ports, session, state.enrolment, stopped.signal);
 			log.info("the certificate was renewed", { until: new Date(certificateEndMs(state.enrolment)).toISOString() });
 			ports.onRenewed(state.enrolment);
-			plan(renewalDueMs(state.enrolment, random) - Date.now());
+			const leftMs = renewalDueMs(state.enrolment, random) - Date.now();
+			// Due again at once: this clock is wrong, and nothing is gained by doing it every second.
+			plan(leftMs > 0 ? leftMs : longestPauseMs);
 		} catch (error) {
 			if (stopped.signal.aborted) return;
 			const endMs = certificateEndMs(state.enrolment);
+			const endsInMs = endMs - Date.now();
 			log.warn("the certificate could not be renewed; it is tried again", {
 				until: new Date(endMs).toISOString(),
 				code: asStillpointError(error).code,
 				error,
 			});
-			plan((endMs - Date.now()) * retryPart * (0.5 + Math.random()));
+			plan(endsInMs > 0 ? endsInMs * retryPart * (0.5 + Math.random()) : longestPauseMs);
 		}
 	}
 
@@ -82,7 +93,7 @@ export function startRenewal(ports: RenewalPorts, session: LinkSession, enrolmen
 }
 
 async function renew(
-	{ transport, hold, stateDir }: RenewalPorts,
+	{ transport, hold, stateDir, mayBeFrozen }: RenewalPorts,
 	session: LinkSession,
 	old: Enrolment,
 	signal: AbortSignal,
@@ -90,6 +101,8 @@ async function renew(
 	const { key, csr } = await makeKeyAndRequest();
 	const certificate = await session.renew(csr, answerLimitMs);
 	checkCertificate(certificate, { key, ca: old.ca, agentId: old.agentId });
+	// A job may have begun meanwhile; a certificate that came is not thrown away for it.
+	while (mayBeFrozen()) await sleep(freezePollMs, undefined, { signal });
 	// It says nothing on this connection: being let in is the proof.
 	const proof = await transport.connect({ ...old, url: old.controllerUrl, key, certificate }, signal);
 	proof.close();

@@ -31,10 +31,10 @@ export type LinkPorts = SessionPorts & {
 	/** As it is on disk now. */
 	findEnrolment(): Enrolment | undefined;
 	/**
-	 * This machine is not the one that was enrolled: forgets its jobs for good, and with `mark` never uses the enrolment
-	 * again. Repeating it changes nothing.
+	 * This machine is not the one of the enrolment: forgets its jobs for good, and where the controller said so never
+	 * uses the enrolment again. Repeating it changes nothing, and a newer enrolment is not touched.
 	 */
-	disown(reason: StillpointError, mark: boolean): Promise<void>;
+	disown(former: Enrolment, reason: StillpointError): Promise<void>;
 };
 
 export type LinkState = Omit<AgentStatus["link"], "unsentReports" | "heldBackReports">;
@@ -149,8 +149,9 @@ export function startControllerLink(ports: LinkPorts, stopping: AbortSignal): Co
 		const { enrolment } = state;
 		log.warn("the link is down", { code: error.code, error });
 		try {
-			if (error.code === "identity-changed") await ports.disown(error, error.details["seenHere"] !== true);
-			if (needsEnrolment(error) && enrolment !== undefined) await askForEnrolment(enrolment, error);
+			if (enrolment === undefined) return;
+			if (error.code === "identity-changed") await ports.disown(enrolment, error);
+			if (needsEnrolment(error)) await askForEnrolment(enrolment, error);
 		} catch (failure) {
 			log.error("what follows from a refused link could not be done; it is tried again", { error: failure });
 		}

@@ -11,6 +11,7 @@ import { lastingIdentity } from "../machine-change.ts";
 import { checkCertificate, makeKeyAndRequest } from "./certificate-request.ts";
 import { type Enrolment, writeEnrolment } from "./enrolment-file.ts";
 import type { ControllerTransport } from "./link-transport.ts";
+import { removeTicket } from "./ticket-file.ts";
 
 const tokenPattern = /^stillpoint1\.[^.]+\.[^.]+\.([0-9a-f]{64})$/;
 
@@ -54,6 +55,8 @@ export async function enrol(options: EnrolOptions): Promise<{ agentId: string }>
 		enrolledAt: new Date().toISOString(),
 		machine: lastingIdentity(options.machine),
 	});
+	// Of a former agent id, or damaged: then the new enrolment would be of no use.
+	await removeTicket(options.stateDir);
 	return { agentId };
 }
 

@@ -1,4 +1,5 @@
 /** The ticket of the latest connection, on disk: `contracts/controller-messages.ts` says what it proves. */
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { findSmallJsonSync } from "../../platform/read-small-json.ts";
@@ -22,8 +23,16 @@ export type TicketFile = {
 	keep(agentId: string, ticket: string): Promise<boolean>;
 };
 
+export async function removeTicket(stateDir: string): Promise<void> {
+	await rm(ticketPath(stateDir), { force: true });
+}
+
+function ticketPath(stateDir: string): string {
+	return join(stateDir, "enrolment", "ticket.json");
+}
+
 export function makeTicketFile(stateDir: string, hold: WriteHold): TicketFile {
-	const path = join(stateDir, "enrolment", "ticket.json");
+	const path = ticketPath(stateDir);
 	const state = { wanted: undefined as string | undefined, writing: undefined as Promise<void> | undefined };
 	return {
 		async find(agentId) {
