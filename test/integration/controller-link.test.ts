@@ -6,6 +6,7 @@ import { maxFrameBytes } from "../../contracts/controller-messages.ts";
 import { type Enrolled, enrolFakeAgent, fakeMachine, makeKeyAndRequest } from "../fakes/fake-enrolment.ts";
 import { makeFakeReport } from "../fakes/fake-report.ts";
 import { addFakeAgent, type ControllerRun, makeTestFolder, startController } from "../fixtures/controller-run.ts";
+import { poll } from "../fixtures/poll.ts";
 
 let folder: Awaited<ReturnType<typeof makeTestFolder>>;
 let controller: ControllerRun;
@@ -93,7 +94,7 @@ describe("frames that are no good", () => {
 	});
 });
 
-describe("links", () => {
+describe.concurrent("links", () => {
 	test("who says no hello is sent away after 5 s", async () => {
 		expect(await talk([], 8_000)).toMatchObject({ code: "deadline-passed", end: 1008 });
 	});
@@ -109,11 +110,9 @@ describe("links", () => {
 		await using first = await addFakeAgent(controller, {});
 		const firstSocketEnd = first.closed;
 		void first.connect().catch(() => undefined);
-		await expect
-			.poll(() => first.heard.findLast(({ type }) => type === "error"))
-			.toMatchObject({
-				error: { code: "identity-changed" },
-			});
+		await poll(() => first.heard.findLast(({ type }) => type === "error")).toMatchObject({
+			error: { code: "identity-changed" },
+		});
 		expect(await Promise.race([firstSocketEnd, Promise.resolve("open")])).toBe("open");
 		expect((await controller.client.readAgent(first.agentId)).connected).toBe(true);
 	});
@@ -159,7 +158,7 @@ describe("links", () => {
 		agent.report(report);
 		await agent.until("ack");
 		agent.sendRaw(JSON.stringify({ type: "report", sequence: 1, report }));
-		await expect.poll(() => agent.heard.filter(({ type }) => type === "ack").length).toBe(2);
+		await poll(() => agent.heard.filter(({ type }) => type === "ack").length).toBe(2);
 		expect(await controller.client.listJobs()).toEqual([]);
 	});
 });

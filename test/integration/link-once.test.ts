@@ -1,8 +1,10 @@
 /** Either side is killed at every step of the exchange of a report, and of a ticket. */
+import { X509Certificate } from "node:crypto";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openJournal } from "../../agent/journal.ts";
+import { findEnrolment, writeEnrolment } from "../../agent/link/enrolment-file.ts";
 import { catchMessage, delayCalls, type LinkRig, lockJournal, type Side, startLinkRig } from "../fixtures/link-rig.ts";
 import { poll } from "../fixtures/poll.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
@@ -178,6 +180,7 @@ const reportSteps: Step[] = [
 const welcome = { from: "controller", type: "welcome" } as const;
 const hello = { from: "agent", type: "hello" } as const;
 const kept = { from: "agent", type: "ticket-kept" } as const;
+const renewed = { from: "controller", type: "renewed" } as const;
 const ticketSteps: Step[] = [
 	{ name: "agent, hello in flight", kill: killAt("agent", "agent", "hello", "pass") },
 	{ name: "controller, hello received, not read", kill: killUnread("controller", "agent", "hello") },
@@ -193,6 +196,32 @@ const ticketSteps: Step[] = [
 	{ name: "controller, ticket being confirmed", kill: killInCall("controller", kept, "fsync", "enter") },
 	{ name: "controller, ticket confirmed", kill: killInCall("controller", kept, "ftruncate", "exit") },
 ];
+
+/** Each begins with a connection that is cut and a certificate that is due. */
+const renewalSteps: Step[] = [
+	{ name: "agent, renew in flight, then lost", kill: killAt("agent", "agent", "renew", "lose") },
+	{ name: "agent, renew in flight, then delivered", kill: killAt("agent", "agent", "renew", "pass") },
+	{ name: "controller, renew received, not read", kill: killUnread("controller", "agent", "renew") },
+	{ name: "controller, renewed in flight, then lost", kill: killAt("controller", "controller", "renewed", "lose") },
+	{ name: "agent, renewed in flight", kill: killAt("agent", "controller", "renewed", "lose") },
+	{ name: "agent, renewed received, not read", kill: killUnread("agent", "controller", "renewed") },
+	{ name: "controller, gone before the new certificate was shown", kill: killBeforeProof },
+	{ name: "agent, new file being written", kill: killInCall("agent", renewed, "rename", "enter") },
+	{ name: "agent, new file written", kill: killInCall("agent", renewed, "rename", "exit") },
+];
+
+/** The agent has its new certificate and finds nobody to try it with. */
+async function killBeforeProof(rig: LinkRig): Promise<Side> {
+	await catchMessage(rig.relay, "controller", "renewed", async (): Promise<"pass"> => {
+		rig.relay.closed = true;
+		setTimeout(() => rig.relay.cut(), 100);
+		return "pass";
+	});
+	await poll(async () => (await rig.status()).link.connected).toBe(false);
+	await rig.kill("controller");
+	rig.relay.closed = false;
+	return "controller";
+}
 
 /** What is wrong after the step; an empty list proves it. */
 async function runReportStep(rig: LinkRig, step: Step, jobId: string): Promise<string[]> {
@@ -232,6 +261,27 @@ async function runTicketStep(rig: LinkRig, step: Step): Promise<string[]> {
 	return log.includes("identity-changed") ? ["the honest agent was taken for a copy"] : [];
 }
 
+async function runRenewalStep(rig: LinkRig, step: Step): Promise<string[]> {
+	await rig.untilLinked();
+	const { stateDir } = rig.folders.flags;
+	const old = findEnrolment(stateDir);
+	if (old === undefined) return ["not enrolled"];
+	const from = new X509Certificate(old.certificate).validFromDate.getTime();
+	// Due since long: it came when its backdated life began, and ends within minutes.
+	const due = { ...old, renewedAt: new Date(from + 1_000).toISOString() };
+	await writeEnrolment(stateDir, due);
+	const killed = step.kill(rig, "");
+	rig.relay.cut();
+	await killed;
+	await rig.restart();
+	await poll(async () => (await rig.status()).link, 30_000).toMatchObject({ connected: true });
+	await poll(() => findEnrolment(stateDir)?.certificate !== old.certificate, 30_000).toBe(true);
+	// And the next connection is made with it.
+	await rig.reload();
+	await poll(async () => (await rig.status()).link, 30_000).toMatchObject({ connected: true });
+	return rig.folders.readLog().includes("identity-changed") ? ["the honest agent was taken for a copy"] : [];
+}
+
 describe.skipIf(missing)(`killed at every step${missing ? `: ${missing}` : ""}`, () => {
 	const rigs: LinkRig[] = [];
 	beforeAll(async () => {
@@ -268,6 +318,11 @@ describe.skipIf(missing)(`killed at every step${missing ? `: ${missing}` : ""}`,
 		);
 		expect(counts).toEqual(reportSteps.map(() => 1));
 		await Promise.all(rigs.map((rig) => rig.restart()));
+	}, 120_000);
+
+	test("of the renewal of a certificate: the agent always has one that is let in, and a new one in the end", async () => {
+		await Promise.all(rigs.map((rig) => rig.untilLinked()));
+		await runAll(renewalSteps, (rig, step) => runRenewalStep(rig, step));
 	}, 120_000);
 
 	test("of the exchange of a ticket: the honest agent is never taken for a copy", async () => {

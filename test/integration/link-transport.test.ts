@@ -11,13 +11,14 @@ import { makeHttpsTransport } from "../../agent/link/https-transport.ts";
 import type { ControllerTransport, LinkConnection } from "../../agent/link/link-transport.ts";
 import { runAgent } from "../../agent/run-agent.ts";
 import { asStillpointError, StillpointError } from "../../contracts/errors.ts";
-import { greetAgent } from "../../controller/agent-greeting.ts";
+import { confirmTicket, greetAgent } from "../../controller/agent-greeting.ts";
 import { type AgentLinks, makeAgentLinks } from "../../controller/agent-links.ts";
 import { type CertificateAuthority, openCertificateAuthority } from "../../controller/certificate-authority.ts";
 import { type Enrolment, makeEnrolment } from "../../controller/enrolment.ts";
 import type { LinkSocket } from "../../controller/link-socket.ts";
 import { openSqliteStore } from "../../controller/sqlite-store.ts";
 import type { Store } from "../../controller/store.ts";
+import { makeTicketSeal } from "../../controller/ticket-seal.ts";
 import { readMachineIdentity } from "../../platform/linux/machine-identity.ts";
 import { type AgentFoldersFixture, makeAgentFolders } from "../fixtures/agent-process.ts";
 import { makeOrder } from "../fixtures/job-client.ts";
@@ -126,10 +127,11 @@ describe.skipIf(missing)(`a transport that is no network${missing ? `: ${missing
 		path = join(root, "channel.sock");
 		const authority = await openCertificateAuthority(join(root, "ca"));
 		const store = stack.use(openSqliteStore(join(root, "controller.sqlite")));
+		const seal = makeTicketSeal(authority.deriveSecret("test"));
 		const links = makeAgentLinks({
 			log,
-			greet: (agentId, hello) => greetAgent({ store, log }, agentId, hello),
-			onTicketKept: (agentId, ticket) => store.confirmTicket(agentId, ticket),
+			greet: (agentId, hello) => greetAgent({ store, seal, log, onPutBack: async () => {} }, agentId, hello),
+			onTicketKept: (agentId, ticket) => confirmTicket({ store, seal }, agentId, ticket),
 			renew: (agentId, csr) => authority.issueAgent(agentId, csr),
 			onSeen: (agentId) => store.setSeen(agentId, new Date().toISOString()),
 			onUnreadableReport: async () => {},

@@ -2,11 +2,16 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { makeBackOff } from "../../agent/link/back-off.ts";
+import { renewalDueMs } from "../../agent/link/certificate-renewal.ts";
+import { checkCertificate, makeKeyAndRequest } from "../../agent/link/certificate-request.ts";
 import { fitReport } from "../../agent/link/fit-report.ts";
 import { makeMisfitAllowance } from "../../agent/link/misfit-allowance.ts";
 import { makeTicketFile } from "../../agent/link/ticket-file.ts";
 import { makeWriteHold } from "../../agent/write-hold.ts";
 import { reportSchema } from "../../contracts/report.ts";
+import { openCertificateAuthority } from "../../controller/certificate-authority.ts";
+import { openSqliteStore } from "../../controller/sqlite-store.ts";
+import { makeTicketSeal } from "../../controller/ticket-seal.ts";
 import { makeFakeReport } from "../fakes/fake-report.ts";
 
 describe("back-off", () => {
@@ -30,6 +35,40 @@ describe("back-off", () => {
 	test("after a refusal about an hour passes", () => {
 		expect(makeBackOff(() => 0).afterRefusal()).toBe(2_700_000);
 		expect(makeBackOff(() => 1).afterRefusal()).toBe(4_500_000);
+	});
+});
+
+describe("the renewal of a certificate", () => {
+	test("is due at two thirds of the life, and before the end also when the clock was wrong as it came", async () => {
+		const folder = mkdtempSync("/dev/shm/stillpoint-test-ca-");
+		try {
+			const dayMs = 86_400_000;
+			const authority = await openCertificateAuthority(join(folder, "ca"), 90 * dayMs);
+			const { key, csr } = await makeKeyAndRequest();
+			const certificate = await authority.issueAgent("agent-1", csr);
+			const dueInDays = (cameInDays: number) => {
+				const came = new Date(Date.now() + cameInDays * dayMs).toISOString();
+				const rest = { version: 1, agentId: "agent-1", controllerUrl: "https://c", key, ca: "", machine: {} } as const;
+				return (renewalDueMs({ ...rest, certificate, enrolledAt: came, renewedAt: came }, 0.5) - Date.now()) / dayMs;
+			};
+			expect(Math.round(dueInDays(0))).toBe(60);
+			for (const wrongByDays of [-3650, -1, 30, 89, 91, 3650]) {
+				expect(dueInDays(wrongByDays), String(wrongByDays)).toBeGreaterThan(50);
+				expect(dueInDays(wrongByDays), String(wrongByDays)).toBeLessThan(90);
+			}
+			// What comes must be for our key, our id and from the CA that is known.
+			const own = { key, ca: authority.certificate, agentId: "agent-1" };
+			checkCertificate(certificate, own);
+			const other = await openCertificateAuthority(join(folder, "other"));
+			for (const wrong of [
+				{ ...own, agentId: "agent-2" },
+				{ ...own, ca: other.certificate },
+				{ ...own, key: (await makeKeyAndRequest()).key },
+			])
+				expect(() => checkCertificate(certificate, wrong)).toThrow(/the certificate that came/);
+		} finally {
+			rmSync(folder, { recursive: true, force: true });
+		}
 	});
 });
 
@@ -111,5 +150,51 @@ describe("the ticket on disk", () => {
 		await tickets.keep("a", "one");
 		writeFileSync(join(folder, "enrolment", "ticket.json"), "{");
 		await expect(tickets.find("a")).rejects.toMatchObject({ code: "state-unusable" });
+	});
+});
+
+describe("a ticket of the controller", () => {
+	const random = "r".repeat(32);
+	const seal = makeTicketSeal(Buffer.alloc(32, 1));
+
+	test("is good for its agent, made by this controller, and untouched", () => {
+		const text = seal.format("agent-1", { counter: 12, random });
+		expect(seal.parse("agent-1", text)).toEqual({ counter: 12, random });
+		expect(text.length).toBeLessThanOrEqual(128);
+		for (const [agentId, other] of [
+			["agent-2", text],
+			["agent-1", text.replace("12.", "13.")],
+			["agent-1", text.replace("rrr", "sss")],
+			["agent-1", makeTicketSeal(Buffer.alloc(32, 2)).format("agent-1", { counter: 12, random })],
+			["agent-1", "12"],
+			["agent-1", `${"9".repeat(30)}.${random}.${"x".repeat(43)}`],
+		] as const)
+			expect(seal.parse(agentId, other), other).toBeUndefined();
+	});
+
+	test("the last kept and the last given are known, an older one is changed, a newer one says that the store is older", async () => {
+		const folder = mkdtempSync("/dev/shm/stillpoint-test-store-");
+		try {
+			await using store = openSqliteStore(join(folder, "a.sqlite"));
+			const machine = { hostname: "h", platform: "linux" };
+			await store.addAgent({ agentId: "a", machine, enrolledAt: new Date().toISOString(), disks: [] });
+			const show = async (counter: number | undefined, next: string) =>
+				await store.exchangeTicket("a", counter === undefined ? undefined : { counter, random }, next);
+			expect(await show(undefined, random)).toEqual({ is: "known", counter: 1 });
+			// Given and not confirmed; then neither again nor nothing is right.
+			expect(await show(1, random)).toEqual({ is: "known", counter: 2 });
+			expect(await show(1, random)).toEqual({ is: "known", counter: 3 });
+			await store.confirmTicket("a", { counter: 3, random });
+			expect(await show(1, random)).toEqual({ is: "changed" });
+			expect(await show(undefined, random)).toEqual({ is: "changed" });
+			expect(await store.exchangeTicket("a", { counter: 3, random: "other" }, random)).toEqual({ is: "changed" });
+			expect(await show(7, "x")).toEqual({ is: "ahead", counter: 8 });
+			// The one that was shown stays good until the next is confirmed, and what was good before is not.
+			expect(await show(3, random)).toEqual({ is: "changed" });
+			expect(await show(7, random)).toEqual({ is: "known", counter: 9 });
+			expect(await store.exchangeTicket("b", { counter: 9, random }, random)).toEqual({ is: "changed" });
+		} finally {
+			rmSync(folder, { recursive: true, force: true });
+		}
 	});
 });
