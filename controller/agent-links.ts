@@ -1,5 +1,4 @@
 import { performance } from "node:perf_hooks";
-import type { ControllerMessage } from "../contracts/controller-messages.ts";
 import { StillpointError } from "../contracts/errors.ts";
 import type { Report } from "../contracts/report.ts";
 import {
@@ -12,25 +11,10 @@ import {
 	serveAgentLink,
 	type UnreadableReport,
 } from "./agent-link.ts";
-import { raceSignal, startDeadline } from "./deadline.ts";
+import { startDeadline } from "./deadline.ts";
+import { type JobChannel, makeJobChannels } from "./job-channels.ts";
 import type { LinkSocket } from "./link-socket.ts";
 import type { Log } from "./log.ts";
-
-type WordOf<T extends AgentWord["type"]> = Extract<AgentWord, { type: T }>;
-
-/** What one job says and hears, whichever connection carries it. Words that came early wait here until asked for. */
-export type JobChannel = Disposable & {
-	/** False when the agent is not connected. */
-	send(message: ControllerMessage): boolean;
-	/** The latest word of the first of these types that came or comes; each word is given once. */
-	next<T extends AgentWord["type"]>(types: readonly T[], signal: AbortSignal): Promise<WordOf<T>>;
-	/** A word that came already; it is given once, as by `next`. */
-	find<T extends AgentWord["type"]>(types: readonly T[]): WordOf<T> | undefined;
-	/** The connection that was there at the opening ended; a later one does not undo it. */
-	readonly lost: AbortSignal;
-	/** Called when the agent connects again, with whether it says that it runs this job. */
-	onReturn: ((runs: boolean) => void) | undefined;
-};
 
 export type AgentLinks = AsyncDisposable & {
 	/**
@@ -66,14 +50,6 @@ export type AgentLinksOptions = {
 	readonly onUnreadableReport: (agentId: string, report: UnreadableReport) => Promise<void>;
 };
 
-type OpenChannel = {
-	readonly agentId: string;
-	readonly agentJobId: string;
-	readonly channel: JobChannel;
-	hear(word: AgentWord): void;
-	lose(): void;
-};
-
 /** A living agent answers a ping at once; an ended connection that the network has not told of does not. */
 const answerLimitMs = 2_000;
 
@@ -83,8 +59,7 @@ export function makeAgentLinks(options: AgentLinksOptions): AgentLinks {
 	/** By agent: the latest hello that is being decided on. */
 	const greetings = new Map<string, Promise<unknown>>();
 	const open = new Set<AgentLink>();
-	const channels = new Set<OpenChannel>();
-	const channelsOf = (agentId: string) => [...channels].filter((one) => one.agentId === agentId);
+	const channels = makeJobChannels((agentId, message) => links.get(agentId)?.send(message) ?? false);
 
 	/** One after the other for each agent: of two at a time the second must see the first. */
 	function onHello(link: AgentLink, hello: Hello): Promise<string> {
@@ -109,14 +84,12 @@ export function makeAgentLinks(options: AgentLinksOptions): AgentLinks {
 		options.onPresence(agentId, true);
 		if (before !== undefined) {
 			log.warn("agent connected again, the first connection is dead", { agentId });
-			loseChannels(agentId);
+			channels.lose(agentId);
 			before.close(closeCodes.policy, "replaced");
 		}
 		log.info("agent connected", { agentId, version: hello.version.slice(0, 64), hostname: hello.machine.hostname });
 		const { runningJobId } = hello;
-		const waiting = channelsOf(agentId).filter(({ channel }) => channel.onReturn !== undefined);
-		for (const one of waiting) one.channel.onReturn?.(one.agentJobId === runningJobId);
-		if (runningJobId !== undefined && waiting.every((one) => one.agentJobId !== runningJobId))
+		if (!channels.tellReturn(agentId, runningJobId) && runningJobId !== undefined)
 			link.send({ type: "cancel", jobId: runningJobId, code: "asker-lost" });
 	}
 
@@ -131,11 +104,7 @@ export function makeAgentLinks(options: AgentLinksOptions): AgentLinks {
 		const word = await keepReport(link.agentId, said);
 		if ("sequence" in word) link.send({ type: "ack", sequence: word.sequence });
 		const jobId = word.type === "report" ? word.report.jobId : word.jobId;
-		for (const one of channelsOf(link.agentId)) if (one.agentJobId === jobId) one.hear(word);
-	}
-
-	function loseChannels(agentId: string): void {
-		for (const one of channelsOf(agentId)) one.lose();
+		if (jobId !== undefined) channels.hear(link.agentId, jobId, word);
 	}
 
 	function onClosed(link: AgentLink): void {
@@ -143,7 +112,7 @@ export function makeAgentLinks(options: AgentLinksOptions): AgentLinks {
 		if (links.get(link.agentId) !== link) return;
 		links.delete(link.agentId);
 		options.onPresence(link.agentId, false);
-		loseChannels(link.agentId);
+		channels.lose(link.agentId);
 		log.info("agent disconnected", { agentId: link.agentId });
 		onSeen(link.agentId).catch((error) => log.error("agent not marked as seen", { reason: String(error) }));
 	}
@@ -175,48 +144,7 @@ export function makeAgentLinks(options: AgentLinksOptions): AgentLinks {
 		},
 		openChannel(agentId, agentJobId) {
 			if (!links.has(agentId)) throw offline(agentId);
-			const heard = new Map<string, AgentWord>();
-			const waiting = new Set<() => void>();
-			const lost = new AbortController();
-			const channel: JobChannel = {
-				lost: lost.signal,
-				onReturn: undefined,
-				send: (message) => links.get(agentId)?.send(message) ?? false,
-				find(types) {
-					const type = types.find((one) => heard.has(one));
-					const word = type === undefined ? undefined : heard.get(type);
-					if (word !== undefined) heard.delete(word.type);
-					return word as never;
-				},
-				async next(types, signal) {
-					for (;;) {
-						const word = channel.find(types);
-						if (word !== undefined) return word;
-						const { promise, resolve } = Promise.withResolvers<void>();
-						waiting.add(resolve);
-						try {
-							await raceSignal(promise, signal);
-						} finally {
-							waiting.delete(resolve);
-						}
-					}
-				},
-				[Symbol.dispose]() {
-					channels.delete(entry);
-				},
-			};
-			const entry: OpenChannel = {
-				agentId,
-				agentJobId,
-				channel,
-				hear(word) {
-					heard.set(word.type, word);
-					for (const resolve of waiting) resolve();
-				},
-				lose: () => lost.abort(new StillpointError("agent-offline", `the link to agent ${agentId} was lost`)),
-			};
-			channels.add(entry);
-			return channel;
+			return channels.open(agentId, agentJobId);
 		},
 		async [Symbol.asyncDispose]() {
 			for (const link of open) link.close(closeCodes.goingAway, "stopping");

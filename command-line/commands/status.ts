@@ -37,7 +37,8 @@ function renderLink(link: AgentStatus["link"]): string[] {
 	return lines;
 }
 
-function renderStatus(status: AgentStatus): string {
+/** For people; programs read the JSON. */
+export function renderStatus(status: AgentStatus): string {
 	const lines = [
 		`Stillpoint ${status.version} on ${status.hostname}, pid ${status.pid}, since ${status.startedAt}`,
 		...renderLink(status.link).map((line, index) => `  ${(index === 0 ? "link" : "").padEnd(12)}${line}`),

@@ -1,0 +1,39 @@
+import { expect, test } from "vitest";
+import { renderStatus } from "../../command-line/commands/status.ts";
+import { StillpointError } from "../../contracts/errors.ts";
+import type { AgentStatus } from "../../contracts/local-calls.ts";
+
+/** The lines of the link, without their margin. */
+function linkLines(link: Partial<AgentStatus["link"]>): string[] {
+	const lines = renderStatus({
+		schemaVersion: 1,
+		version: "1",
+		pid: 1,
+		hostname: "h",
+		startedAt: "2026-01-01T00:00:00.000Z",
+		link: { enrolled: true, connected: true, unsentReports: 0, controller: "https://c", agentId: "agent-1", ...link },
+		extensions: [],
+		frozen: [],
+		lastJobs: [],
+	}).split("\n");
+	const [from, to] = ["  link ", "  extensions "].map((start) => lines.findIndex((line) => line.startsWith(start)));
+	return lines.slice(from, to).map((line) => line.slice("  link        ".length));
+}
+
+test("status says where the agent is linked and how many reports wait", () => {
+	expect(linkLines({})).toEqual(["connected to https://c as agent-1"]);
+	expect(linkLines({ unsentReports: 2 })).toEqual(["connected to https://c as agent-1, 2 reports to send"]);
+	expect(linkLines({ enrolled: false, connected: false })).toEqual(["not enrolled: works for local orders only"]);
+});
+
+test("status says why there is no link, what helps, what is held back and how far the clocks differ", () => {
+	const error = new StillpointError("certificate-revoked", "agent-1 was revoked").toJSON();
+	const lines = linkLines({ connected: false, error, heldBackReports: 3, clockDifferenceMs: -600_400 });
+	expect(lines).toEqual([
+		"NOT connected to https://c as agent-1",
+		"certificate-revoked: agent-1 was revoked",
+		expect.stringMatching(/enrol/),
+		"3 reports are held back: another controller ordered their jobs",
+		"the controller's clock differs by -600 s",
+	]);
+});
