@@ -73,6 +73,14 @@ describe("the settings of a task", () => {
 		}
 	});
 
+	test("only the OS disk is meant when the service says so and names no disks, and never all", () => {
+		const only = (value: unknown, object: Record<string, unknown> = { includedDisks: undefined }) =>
+			parse({ open: { isOnlyOSDiskBackupEnabled: value }, object }).luns;
+		expect([only(true), only("True"), only(false), only(undefined)]).toEqual([[-1], [-1], undefined, undefined]);
+		expect(only(true, {})).toEqual([0]);
+		expect(() => only("SECRET")).toThrow(/isOnlyOSDiskBackupEnabled/);
+	});
+
 	test("disks that only the host can take are asked of it, whatever the admin prefers", () => {
 		for (const name of ["isAnyWADiskIncluded", "isAnyDirectDriveDiskIncluded", "isVmgsBlobIncluded"]) {
 			const task = parse({ object: { includedDisks: { dataDiskLunList: [0], [name]: true } } });

@@ -46,6 +46,7 @@ const publicSchema = z.object({
 	taskId: z.string().min(1).max(128),
 	commandStartTimeUTCTicks: z.union([z.string(), z.number()]).nullish(),
 	customSettings: z.string().max(65_536).nullish(),
+	isOnlyOSDiskBackupEnabled: flag,
 	objectStr: z.string().nullish(),
 	logsBlobUri: text,
 	statusBlobUri: text,
@@ -130,7 +131,7 @@ export function parseAzureCommand(given: { publicSettings: Settings; protectedSe
 		metadata: object.backupMetadata ?? [],
 		flags: object.dynamicConfigsFromCRP ?? {},
 		instantAccessMinutes: included?.instantAccessDurationMinutes ?? undefined,
-		luns: lunsOf(included),
+		luns: lunsOf(included, isSet(open.isOnlyOSDiskBackupEnabled)),
 		snapshotTaskToken: object.snapshotTaskToken || secret.snapshotTaskToken || "",
 		blobUris,
 		statusBlobUri,
@@ -139,8 +140,11 @@ export function parseAzureCommand(given: { publicSettings: Settings; protectedSe
 }
 
 /** An empty list of data disks without the OS disk is a mistake: it must never become "all". */
-function lunsOf(included: z.infer<typeof includedSchema> | null | undefined): number[] | undefined {
-	if (included === null || included === undefined) return undefined;
+function lunsOf(
+	included: z.infer<typeof includedSchema> | null | undefined,
+	isOnlyOsDisk: boolean,
+): number[] | undefined {
+	if (included === null || included === undefined) return isOnlyOsDisk ? [osDiskLun] : undefined;
 	const luns = [...(included.dataDiskLunList ?? []), ...(isSet(included.isOSDiskIncluded) ? [osDiskLun] : [])];
 	if (luns.length === 0) throw invalid("includedDisks names no disk", 17);
 	if (new Set(luns).size !== luns.length) throw invalid("includedDisks.dataDiskLunList names a LUN twice", 17);

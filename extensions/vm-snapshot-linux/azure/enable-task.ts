@@ -20,6 +20,7 @@ import { type MostRecentSequence, mostRecentSequence } from "../../kit/most-rece
 import { azureCodeOf } from "./azure-codes.ts";
 import { composeStatus, type TaskOutcome } from "./azure-status.ts";
 import { type AzureCommand, findTaskId, parseAzureCommand } from "./azure-task.ts";
+import { leaveOriginal } from "./leave-original.ts";
 import { recoverTasks } from "./recover-tasks.ts";
 import { asSettingsError } from "./settings-error.ts";
 import { isEndTold, runningOutcome, writeStatusFiles } from "./status-files.ts";
@@ -54,6 +55,7 @@ export async function enableTask(options: EnableOptions): Promise<string | undef
 	(await loadProcessCalls()).forbidCoreDumps();
 	if (isNew && (await hasNoSettings(options))) return undefined;
 	await using store = await openTaskStore(packageFolder);
+	await leaveOriginal(store, { ...options, configFolder: environment.configFolder });
 	await recoverTasks(store, { ...options, environment });
 	const enabling: Enabling = { ...options, environment, store, mostRecent: mostRecentSequence(packageFolder) };
 	const { sequenceNumber } = options;
@@ -70,6 +72,12 @@ export async function enableTask(options: EnableOptions): Promise<string | undef
 	return await enableSettings(enabling, settings);
 }
 
+const endedBefore: TaskOutcome = {
+	status: "error",
+	code: 2,
+	message: "this task ended before, here or on the machine that this one is a copy of; it is not run again",
+};
+
 async function enableSettings(enabling: Enabling, settings: HandlerSettings): Promise<string | undefined> {
 	const { store, mostRecent, environment, now } = enabling;
 	const { sequenceNumber } = settings;
@@ -78,7 +86,8 @@ async function enableSettings(enabling: Enabling, settings: HandlerSettings): Pr
 	if (known !== undefined) {
 		if (!known.sequenceNumbers.includes(sequenceNumber)) known.sequenceNumbers.push(sequenceNumber);
 		await store.save();
-		const status = known.outcome ?? composeStatus(await readTaskFacts(known), runningOutcome);
+		const outcome = known.state === "ended" ? endedBefore : runningOutcome;
+		const status = known.outcome ?? composeStatus(await readTaskFacts(known), outcome);
 		await writeStatusFiles(environment.statusFolder, { sequenceNumbers: [sequenceNumber] }, status, now());
 		await mostRecent.begin(sequenceNumber);
 		const isRead = known.state === "accepted" && known.sequenceNumbers[0] === sequenceNumber;

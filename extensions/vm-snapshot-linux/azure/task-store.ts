@@ -5,18 +5,19 @@
  *   accepted -> running -> ended
  *   accepted -> ended            (cancelled, or too late)
  */
-import { access } from "node:fs/promises";
+import { access, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { readBootId } from "../../../platform/linux/boot-id.ts";
 import { takeFileLock } from "../../../platform/linux/file-lock.ts";
+import { readMachineIdentity } from "../../../platform/linux/machine-identity.ts";
 import { findProcessIdentity, isSameProcessAlive } from "../../../platform/linux/process-identity.ts";
 import { findSmallJson } from "../../../platform/read-small-json.ts";
 import { writeWholeFile } from "../../kit/write-whole-file.ts";
+import { disown, isOtherMachine, keepTasks } from "./kept-tasks.ts";
 
 const storeName = "azure-tasks.json";
 const lockLimitMs = 60_000;
-const keptTasks = 8;
 const limitBytes = 4 * 1024 * 1024;
 
 const taskRecordSchema = z.object({
@@ -29,16 +30,23 @@ const taskRecordSchema = z.object({
 	state: z.enum(["accepted", "running", "ended"]),
 	/** Of its job. A pid and a start time name one process of one boot. */
 	process: z.object({ pid: z.int(), startTime: z.string(), bootId: z.string() }).optional(),
-	/** The `status` of the status file, once it is known for good. */
+	/** The `status` of the status file, once it is known for good; of the latest that ended only. */
 	outcome: z.record(z.string(), z.unknown()).optional(),
 });
 export type TaskRecord = z.infer<typeof taskRecordSchema>;
 
-const storeSchema = z.object({ version: z.literal(1), tasks: z.array(taskRecordSchema) });
+const storeSchema = z.object({
+	version: z.literal(1),
+	/** Whose tasks these are. */
+	machine: z.object({ machineId: z.string().optional(), systemUuid: z.string().optional() }).optional(),
+	tasks: z.array(taskRecordSchema),
+});
 
 export type TaskStore = AsyncDisposable & {
 	/** The newest first. Changes of it last from `save` on. */
 	readonly tasks: TaskRecord[];
+	/** When it came with the disk of another machine: that one's sequence numbers. Its tasks are disowned already. */
+	readonly copiedNumbers: readonly number[] | undefined;
 	save(): Promise<void>;
 };
 
@@ -56,6 +64,8 @@ export async function takeOverTasks(oldPackageFolder: string, packageFolder: str
 	await using old = await openTaskStore(oldPackageFolder);
 	await using store = await openTaskStore(packageFolder);
 	store.tasks.push(...old.tasks);
+	// The host's copy of it counts what the original did.
+	if (old.copiedNumbers !== undefined) await rm(join(packageFolder, "mrseq"), { force: true });
 	await store.save();
 	return true;
 }
@@ -66,13 +76,17 @@ export async function openTaskStore(packageFolder: string): Promise<TaskStore> {
 	await using lock = new AsyncDisposableStack();
 	lock.use(await takeFileLock(join(packageFolder, "azure-tasks.lock"), lockLimitMs));
 	const found = await findSmallJson(path, { code: "state-unusable", limitBytes, ownOnly: true, schema: storeSchema });
-	const tasks = found?.tasks ?? [];
+	const { machineId, systemUuid } = await readMachineIdentity();
+	const machine = { machineId, systemUuid };
+	const isCopy = found?.machine !== undefined && isOtherMachine(found.machine, machine);
+	const tasks = (found?.tasks ?? []).map((task) => (isCopy ? disown(task) : task));
 	const owned = lock.move();
 	return {
 		tasks,
+		copiedNumbers: isCopy ? found.tasks.flatMap(({ sequenceNumbers }) => sequenceNumbers) : undefined,
 		async save() {
-			tasks.splice(keptTasks);
-			await writeWholeFile(path, JSON.stringify({ version: 1, tasks }));
+			tasks.splice(0, tasks.length, ...keepTasks(tasks));
+			await writeWholeFile(path, JSON.stringify({ version: 1, machine, tasks }));
 		},
 		[Symbol.asyncDispose]: () => owned.disposeAsync(),
 	};
