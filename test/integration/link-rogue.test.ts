@@ -85,11 +85,11 @@ describe.skipIf(missing)(`a controller that means ill${missing ? `: ${missing}` 
 	test("thousands of requests at a time: a few are answered, the rest refused, in bounded memory", async () => {
 		await isAlive();
 		const beforeKib = rssKib();
-		for (let index = 0; index < 5_000; index += 1)
+		for (let index = 0; index < 2_000; index += 1)
 			controller.send({ type: "request", requestId: String(index), method: index % 2 === 0 ? "inventory" : "status" });
-		await poll(() => bench.sent("response").length, 40_000).toBe(5_000);
+		await poll(() => bench.sent("response").length, 50_000).toBe(2_000);
 		const refused = bench.sent("response").filter(({ error }) => error?.code === "rate-limited");
-		expect(refused.length).toBeGreaterThan(4_000);
+		expect(refused.length).toBeGreaterThan(1_500);
 		expect(rssKib() - beforeKib).toBeLessThan(200_000);
 		await isAlive();
 	});
