@@ -1,5 +1,6 @@
 /** The agent's link to its controller: always one connection or the next attempt at one. */
 import { setTimeout as sleep } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import { asStillpointError, StillpointError } from "../../contracts/errors.ts";
 import type { HoldEvent } from "../../contracts/hold-protocol.ts";
 import type { AgentStatus } from "../../contracts/local-calls.ts";
@@ -43,7 +44,10 @@ export type ControllerLink = AsyncDisposable & {
 	readonly state: LinkState;
 	/** SHA-256 of the CA of the controller that the agent is enrolled with. */
 	readonly controller: string | undefined;
-	/** Reads the enrolment again and connects at once. */
+	/**
+	 * Reads the enrolment again and connects at once. An attempt that is under way with the same enrolment goes on, so
+	 * that calling it again and again keeps nobody from linking; should it fail, the next one follows at once.
+	 */
 	reload(): void;
 	/** What every link must hear, though it did not order the job. */
 	tell(event: HoldEvent): void;
@@ -62,6 +66,10 @@ export function startControllerLink(ports: LinkPorts, stopping: AbortSignal): Co
 		error: undefined as StillpointError | undefined,
 		clockDifferenceMs: undefined as number | undefined,
 		requestedAtMs: undefined as number | undefined,
+		/** From the first byte of an attempt until it is welcome. */
+		trying: false,
+		/** `reload` came meanwhile. */
+		again: false,
 		/** Aborted by `reload`. */
 		wake: new AbortController(),
 	};
@@ -69,8 +77,10 @@ export function startControllerLink(ports: LinkPorts, stopping: AbortSignal): Co
 	async function keepLinked(): Promise<void> {
 		while (!stop.aborted) {
 			state.wake = new AbortController();
+			state.again = false;
 			state.error = await linkOnce().catch(asStillpointError);
 			state.session = undefined;
+			state.trying = false;
 			if (state.error !== undefined && !stop.aborted) await settle(state.error);
 			await pause(pauseMs());
 			// A new connection looks up names and reads files: not while disks are held, unless help may be needed.
@@ -94,6 +104,7 @@ export function startControllerLink(ports: LinkPorts, stopping: AbortSignal): Co
 	async function holdConnection(enrolment: Enrolment, machine: MachineIdentity): Promise<StillpointError> {
 		using undo = new DisposableStack();
 		const signal = AbortSignal.any([stop, state.wake.signal]);
+		state.trying = true;
 		const ticket = await tickets.find(enrolment.agentId);
 		const connection = await transport.connect({ ...enrolment, url: enrolment.controllerUrl }, signal);
 		undo.defer(() => connection.close());
@@ -105,7 +116,7 @@ export function startControllerLink(ports: LinkPorts, stopping: AbortSignal): Co
 			ticket,
 			onWelcome(welcome, session) {
 				log.info("linked", { controller: enrolment.controllerUrl, agentId: enrolment.agentId });
-				Object.assign(state, { session, error: undefined });
+				Object.assign(state, { session, error: undefined, trying: false });
 				undo.use(startRenewal(renewalPorts, session, enrolment));
 				noteClock(welcome.time);
 				void keepTicket(session, enrolment.agentId, welcome.ticket);
@@ -168,8 +179,17 @@ export function startControllerLink(ports: LinkPorts, stopping: AbortSignal): Co
 	}
 
 	function pauseMs(): number | undefined {
+		if (state.again) return 0;
 		if (state.error === undefined) return undefined;
 		return isLastingRefusal(state.error) ? backOff.afterRefusal() : backOff.next();
+	}
+
+	function isOnDisk(used: Enrolment | undefined): boolean {
+		try {
+			return isDeepStrictEqual(ports.findEnrolment(), used);
+		} catch {
+			return false;
+		}
 	}
 
 	/** Until `reload`, a stop, or `limitMs`. */
@@ -205,6 +225,8 @@ export function startControllerLink(ports: LinkPorts, stopping: AbortSignal): Co
 		},
 		reload() {
 			backOff.reset();
+			state.again = state.trying && isOnDisk(state.enrolment);
+			if (state.again) return;
 			state.wake.abort(new StillpointError("controller-unreachable", "the enrolment is read again"));
 		},
 		tell: (event) => void state.session?.send(event),
