@@ -18,8 +18,12 @@ export type Aimed = AsyncDisposable & {
 
 /** Long enough to be seen and struck on a busy machine. */
 const slowMs = 350;
-const pollMs = 8;
+/** Of a phase that is slowed down, and of one that is not. */
+const pollMs = 25;
+const closePollMs = 6;
 const aimLimitMs = 10_000;
+
+const quickPhases: readonly Phase[] = ["queued", "planning", "preparing", "prepared", "reporting"];
 
 export async function aim(lane: Lane, cell: Cell, jobId: string): Promise<Aimed> {
 	const { phase, component } = cell;
@@ -85,7 +89,7 @@ async function reach(lane: Lane, jobId: string, phase: Phase): Promise<void> {
 		seen = await readPhase(lane, jobId);
 		if (seen === phase) return;
 		if (phase !== "reporting" && (seen === "done" || seen === "failed")) break;
-		await sleep(pollMs);
+		await sleep(quickPhases.includes(phase) ? closePollMs : pollMs);
 	}
 	throw new Missed(`${jobId} was never seen in ${phase}, but in ${seen}`);
 }

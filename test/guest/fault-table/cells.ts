@@ -15,7 +15,7 @@ export type Phase = (typeof phases)[number];
 
 export type Cell = { readonly component: Component; readonly fault: Fault; readonly phase: Phase };
 
-export const holdLimitMs = 1_200;
+export const holdLimitMs = 1_000;
 /** House promise 1: after the hold's deadline. */
 export const promiseMs = 2_000;
 /** So long a stalled process does nothing. */

@@ -1,5 +1,5 @@
 /** One machine of the table: a controller, an agent, a file system, and things of others beside it. */
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { enrol } from "../../../agent/link/enrolment.ts";
@@ -12,6 +12,7 @@ import type { LocalChannelClient } from "../../../platform/local-channel.ts";
 import {
 	type AgentFoldersFixture,
 	type AgentProcess,
+	compiledFolder,
 	makeAgentFolders,
 	startAgent,
 } from "../../fixtures/agent-process.ts";
@@ -40,7 +41,8 @@ export type Lane = AsyncDisposable & {
 };
 
 const linkLimitMs = 60_000;
-const reloadEveryMs = 15_000;
+const reloadEveryMs = 2_000;
+const pollMs = 40;
 
 export async function openLane(): Promise<Lane> {
 	await using undo = new AsyncDisposableStack();
@@ -62,7 +64,11 @@ export async function openLane(): Promise<Lane> {
 		extensions: { installFrom: [makeSourceExtension(root)] },
 		scriptsFolder: scripts.folder,
 	});
-	const environment = { NODE_COMPILE_CACHE: join(root, "compiled"), NODE_OPTIONS: "" };
+	// The start of processes is most of what a cell costs, and who is killed keeps no compiled code: all lanes share it.
+	mkdirSync(compiledFolder, { recursive: true });
+	mkdirSync(folders.flags.runDir, { mode: 0o700 });
+	symlinkSync(compiledFolder, join(folders.flags.runDir, "compile-cache"));
+	const environment = { NODE_OPTIONS: "" };
 	const controllerState = join(root, "controller");
 	const limits = { lateReportMs: 2_000, answerMs: 5_000, reportMs: 30_000 };
 	const now = { port: 0 } as {
@@ -90,12 +96,13 @@ export async function openLane(): Promise<Lane> {
 		for (let reloads = 0; performance.now() - beganMs < linkLimitMs; ) {
 			const { link } = await (await connect()).call("agent.status", {});
 			if (link.connected && (await now.operator.readAgent(agentId)).connected) return;
-			// It would try again by itself, a little later with each attempt. A reload ends the attempt that is under way.
+			// It would try again by itself, a little later with each attempt.
 			if (performance.now() - beganMs >= reloads * reloadEveryMs) {
 				reloads += 1;
-				await (await connect()).call("link.reload", {});
+				// Refused while something is frozen.
+				await (await connect()).call("link.reload", {}).catch(() => undefined);
 			}
-			await sleep(20);
+			await sleep(pollMs);
 		}
 		throw new Error("agent and controller were not linked");
 	}

@@ -1,6 +1,7 @@
 /** One cell: aim, strike, let the machine come to rest, and look at everything that was promised. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ControllerJob } from "../../../contracts/controller-messages.ts";
+import { asStillpointError } from "../../../contracts/errors.ts";
 import { findProcessIdentity, isSameProcessAlive } from "../../../platform/linux/process-identity.ts";
 import { monotonicMs } from "../../fixtures/write-prober.ts";
 import { aim, Missed } from "./aim.ts";
@@ -22,7 +23,8 @@ export type CellOutcome = {
 };
 
 const attempts = 6;
-const restLimitMs = 30_000;
+const restLimitMs = 60_000;
+const restPollMs = 40;
 
 export async function runCell(lane: Lane, cell: Cell): Promise<CellOutcome> {
 	for (let attempt = 1; ; attempt += 1) {
@@ -83,13 +85,19 @@ async function rest(lane: Lane, jobId: string): Promise<ControllerJob | undefine
 	const endMs = performance.now() + restLimitMs;
 	for (;;) {
 		const { job: running, link } = await lane.status();
-		const job = await lane.client.readJob(jobId).catch(() => undefined);
-		const ended = job === undefined || job.state === "done" || job.state === "failed";
-		if (ended && running === undefined && link.connected && link.unsentReports === 0) return job;
+		const rests = running === undefined && link.connected && link.unsentReports === 0;
+		const job = rests ? await lane.client.readJob(jobId).catch(findNothing) : undefined;
+		if (rests && (job === undefined || job.state === "done" || job.state === "failed")) return job;
 		if (performance.now() > endMs) {
 			const state = { running, link, job: job?.state };
 			throw new Error(`no rest after ${restLimitMs} ms: ${JSON.stringify(state)}`);
 		}
-		await sleep(25);
+		await sleep(restPollMs);
 	}
+}
+
+/** Only a controller that says so does not know the job. */
+function findNothing(error: unknown): undefined {
+	if (asStillpointError(error).code !== "not-found") throw error;
+	return undefined;
 }
