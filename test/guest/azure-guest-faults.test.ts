@@ -182,6 +182,24 @@ describe.skipIf(missing)(`a task of Azure's that goes wrong${missing ? `: ${miss
 			await expectGood();
 		});
 
+		test("the job or the freezer, stopped: the other one thaws by its own deadline", async () => {
+			await using other = await makeAzureGuest(dir, [two], { holdLimitMs: 2_000 });
+			for (const blob of other.blobs) blob.behaviour = "hang";
+			for (const [number, findPid] of [
+				[1, other.jobPid],
+				[2, other.freezerPid],
+			] as const) {
+				const asked = other.azure.requests.length;
+				await other.host.enable({ sequenceNumber: number, ...other.task() });
+				await poll(() => other.azure.requests.slice(asked).join()).toContain("comp=snapshot");
+				const pid = await findPid();
+				process.kill(pid, "SIGSTOP");
+				await untilWritable(two);
+				if (number === 1) process.kill(pid, "SIGCONT");
+				expect(await other.host.waitForStatus(number)).toMatchObject({ status: "error" });
+			}
+		});
+
 		test("the job, ended by SIGTERM: thawed and told", async () => {
 			const number = await startHanging();
 			process.kill(await guest.jobPid(), "SIGTERM");
