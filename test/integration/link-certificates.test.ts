@@ -2,7 +2,9 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { type Enrolment, writeEnrolment } from "../../agent/link/enrolment-file.ts";
+import { type Enrolment, findEnrolment, writeEnrolment } from "../../agent/link/enrolment-file.ts";
+import { makeTicketFile } from "../../agent/link/ticket-file.ts";
+import { makeWriteHold } from "../../agent/write-hold.ts";
 import type { AgentStatus } from "../../contracts/local-calls.ts";
 import { connectController } from "../../controller/client.ts";
 import { readOperatorFiles } from "../../controller/operator-files.ts";
@@ -13,8 +15,9 @@ import { makeTestFolder } from "../fixtures/controller-run.ts";
 import { enrolWith, type LinkBench, linkOf, makeLinkBench, reloadLink } from "../fixtures/link-bench.ts";
 import { poll } from "../fixtures/poll.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
+import { mountSmall } from "../fixtures/small-mount.ts";
 
-const missing = requireTools("root");
+const missing = requireTools("root", "mount");
 const missingClock = requireTools("root", "faketime");
 const dayS = 86_400;
 const clockLibrary = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
@@ -75,6 +78,28 @@ describe.skipIf(missing).concurrent(`certificates of the link${missing ? `: ${mi
 		// Of a renewal that is due the first attempt comes within a second.
 		await sleep(2_500);
 		expect(bench.sent("renew")).toEqual([]);
+	});
+
+	test("on a full disk the old certificate and ticket stay as they are, and new ones are kept once there is room", async () => {
+		await using bench = await makeLinkBench();
+		await bench.enrol();
+		const enrolment = bench.kept();
+		const stateDir = join(bench.folders.root, "full");
+		await using disk = await mountSmall(stateDir, 64);
+		const tickets = makeTicketFile(stateDir, makeWriteHold());
+		await writeEnrolment(stateDir, enrolment);
+		await tickets.keep("agent-1", "first");
+		await disk.fill();
+		const renewed = { ...enrolment, renewedAt: new Date().toISOString() };
+		await expect(writeEnrolment(stateDir, renewed)).rejects.toMatchObject({ code: "disk-full" });
+		await expect(tickets.keep("agent-1", "second")).rejects.toMatchObject({ code: "disk-full" });
+		expect(findEnrolment(stateDir)).toEqual(enrolment);
+		expect(await tickets.find("agent-1")).toBe("first");
+		disk.empty();
+		await writeEnrolment(stateDir, renewed);
+		expect(findEnrolment(stateDir)).toEqual(renewed);
+		expect(await tickets.keep("agent-1", "second")).toBe(true);
+		expect(await tickets.find("agent-1")).toBe("second");
 	});
 
 	test("revoked: said in status and log, asked for rarely, nothing is deleted; over a link that lives, and at the next one", async () => {
