@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { execa } from "execa";
 import { connectController } from "../controller/client.ts";
 import { readOperatorFiles } from "../controller/operator-files.ts";
-import { type Program, startProgram } from "../demo/programs.ts";
+import { agentNodeFlags, type Program, startProgram } from "../demo/programs.ts";
 import { bundle } from "../demo/scratch-folders.ts";
 import { startGuard } from "../test/fixtures/guard.ts";
 import { type LoopFileSystem, makeLoopFileSystem } from "../test/fixtures/loop-file-system.ts";
@@ -50,7 +50,13 @@ export async function startBenchAgent({ form, linked = false, signal }: BenchAge
 	const places = ["--state-dir", join(base, "state"), "--log-dir", join(base, "log"), "--run-dir", runFolder];
 	if (linked) await enrolWithController(entry, base, undo, signal);
 	const program = undo.use(
-		await startProgram("agent", entry, ["agent", "run", "--config", configPath, ...places, "--json"], signal),
+		await startProgram(
+			"agent",
+			entry,
+			["agent", "run", "--config", configPath, ...places, "--json"],
+			signal,
+			agentNodeFlags,
+		),
 	);
 	const owned = undo.move();
 	return {
