@@ -1,6 +1,7 @@
-import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { azureLimits } from "../../agent/extension-host/host-ports.ts";
 import { version } from "../../contracts/version.ts";
 import { generateDocuments } from "../../docs/generate-documents.ts";
 import { root } from "./source-files.ts";
@@ -32,12 +33,43 @@ describe("what documents claim", () => {
 	});
 
 	test("links between the project's own documents lead somewhere", () => {
-		const broken = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].flatMap((path) =>
+		const pages = readdirSync(join(root, "docs"), { recursive: true, encoding: "utf8" })
+			.filter((name) => name.endsWith(".md"))
+			.map((name) => `docs/${name}`);
+		const broken = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", ...pages].flatMap((path) =>
 			[...readFileSync(join(root, path), "utf8").matchAll(/\]\((?!https?:|#)([^)#]+)/g)]
 				.map((match) => match[1] as string)
-				.filter((target) => !existsSync(join(root, target)))
+				.filter((target) => !existsSync(join(root, dirname(path), target)))
 				.map((target) => `${path} -> ${target}`),
 		);
+		expect(pages.length).toBeGreaterThan(10);
 		expect(broken).toEqual([]);
+	});
+
+	test("the files and folders that ARCHITECTURE.md names are there", () => {
+		const text = readFileSync(join(root, "ARCHITECTURE.md"), "utf8");
+		const named = [...text.matchAll(/`([a-z-]+(?:\/[\w.-]+)*\/(?:[\w.-]+\.ts)?)`/g)].map((match) => match[1] as string);
+		expect(named.length).toBeGreaterThan(30);
+		// Of a folder inside of another one the table says only the name.
+		const inside = ["agent", "controller", "extensions/kit", "extensions/vm-snapshot-linux", ""];
+		const lost = named.filter((path) => !inside.some((folder) => existsSync(join(root, folder, path))));
+		expect(lost).toEqual([]);
+	});
+
+	test("the guide tells the limits of the five commands that the host holds", () => {
+		const guide = readFileSync(join(root, "docs/extension-guide.md"), "utf8");
+		const told = [...guide.matchAll(/^\| `(\w+)` +\|.*\| (\d+) s +\|$/gm)].map(([, name, s]) => [
+			name,
+			Number(s) * 1_000,
+		]);
+		expect(Object.fromEntries(told)).toEqual(azureLimits.commandMs);
+		// Azure's own: agent 2.15 of Microsoft.
+		expect(azureLimits.commandMs).toEqual({
+			install: 900_000,
+			update: 900_000,
+			disable: 900_000,
+			enable: 300_000,
+			uninstall: 300_000,
+		});
 	});
 });
