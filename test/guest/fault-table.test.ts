@@ -21,7 +21,7 @@ const missing = requireTools("root", "mkfs.ext4", "losetup", "mount", "fsfreeze"
 const laneCount = 8;
 
 describe.skipIf(missing)(`whoever fails, and whenever${missing ? `: ${missing}` : ""}`, () => {
-	test("nothing stays frozen, nothing is lost, and no label is better than its image", async () => {
+	test.concurrent("nothing stays frozen, nothing is lost, and no label is better than its image", async () => {
 		await using undo = new AsyncDisposableStack();
 		const opening = await Promise.allSettled(Array.from({ length: laneCount }, () => openLane()));
 		const lanes = opening.flatMap((one) => (one.status === "fulfilled" ? [undo.use(one.value)] : []));
@@ -37,7 +37,7 @@ describe.skipIf(missing)(`whoever fails, and whenever${missing ? `: ${missing}` 
 		expect(accounted.map(nameOf).sort()).toEqual(allCells.map(nameOf).sort());
 	}, 600_000);
 
-	test("the checks of a cell see what they are for (negative control)", async () => {
+	test.concurrent("the checks of a cell see what they are for (negative control)", async () => {
 		await using lane = await openLane();
 		const cell: Cell = { component: "controller", fault: "stalled", phase: "done" };
 		const jobId = "control";

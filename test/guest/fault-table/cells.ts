@@ -43,10 +43,13 @@ export const allCells: readonly Cell[] = components.flatMap((component) =>
 	faults.flatMap((fault) => phases.map((phase) => ({ component, fault, phase }))),
 );
 
-/** Those that take longest first, so that no lane works alone at the end: an extension that is stopped is waited for. */
+/**
+ * Those that take longest first, so that no lane works alone at the end: an extension that is stopped is waited for.
+ * Then by phase, so that cells that wait and cells that work are side by side.
+ */
 export const cellsToRun: readonly Cell[] = allCells
 	.filter((cell) => whyMissing(cell) === undefined)
-	.sort((a, b) => Number(isSlow(b)) - Number(isSlow(a)));
+	.sort((a, b) => Number(isSlow(b)) - Number(isSlow(a)) || phases.indexOf(a.phase) - phases.indexOf(b.phase));
 
 function isSlow({ component, fault }: Cell): boolean {
 	return component === "extension" && fault === "stopped";

@@ -13,8 +13,10 @@ export type CellOutcome = {
 	readonly cell: Cell;
 	/** The longest that a write took. */
 	readonly longestWriteMs: number;
-	readonly code: string;
-	readonly level: string;
+	/** Undefined: the job is done. */
+	readonly code: string | undefined;
+	/** Undefined: there is no report. */
+	readonly level: string | undefined;
 	/** From the strike until the controller had the report and the job had ended. */
 	readonly endedAfterMs: number;
 	readonly attempts: number;
@@ -23,6 +25,7 @@ export type CellOutcome = {
 };
 
 const attempts = 6;
+const unknown = { longestWriteMs: 0, code: undefined, level: undefined, endedAfterMs: 0 };
 const restLimitMs = 60_000;
 const restPollMs = 40;
 
@@ -35,7 +38,7 @@ export async function runCell(lane: Lane, cell: Cell): Promise<CellOutcome> {
 			await rest(lane, jobId).catch(() => undefined);
 			if (!(error instanceof Missed) || attempt === attempts) {
 				const why = String(error);
-				return { cell, longestWriteMs: 0, code: "?", level: "?", endedAfterMs: 0, attempts: attempt, faults: [why] };
+				return { ...unknown, cell, attempts: attempt, faults: [why] };
 			}
 		}
 	}
@@ -73,8 +76,8 @@ async function tryCell(lane: Lane, cell: Cell, jobId: string): Promise<Omit<Cell
 	return {
 		cell,
 		longestWriteMs: found.longestWriteMs,
-		code: job?.error?.code ?? job?.report?.error?.code ?? "-",
-		level: job?.report?.achieved ?? "-",
+		code: job?.error?.code ?? job?.report?.error?.code,
+		level: job?.report?.achieved ?? undefined,
 		endedAfterMs,
 		faults: [...(isLeft ? ["the stopped process was left"] : []), ...found.faults],
 	};
