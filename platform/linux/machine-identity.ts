@@ -10,6 +10,16 @@ export type MachineIdentity = {
 	readonly systemUuid?: string;
 };
 
+/** The parts that stay the same over reboots. */
+export type LastingIdentity = { readonly machineId?: string | undefined; readonly systemUuid?: string | undefined };
+
+/** A copy of a machine is another machine. Only parts that both sides know are compared. */
+export function isOtherMachine(kept: LastingIdentity, now: LastingIdentity): boolean {
+	return (["machineId", "systemUuid"] as const).some(
+		(part) => kept[part] !== undefined && now[part] !== undefined && kept[part] !== now[part],
+	);
+}
+
 export async function readMachineIdentity(): Promise<MachineIdentity> {
 	const [bootId, machineId, systemUuid] = await Promise.all([
 		readBootId(),

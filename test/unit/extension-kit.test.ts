@@ -176,7 +176,10 @@ describe("a snapshot command", () => {
 			during: ({ told }) => told.notify?.("extension.command", { type: "freeze", jobId: "job-1" }),
 		});
 		expect(status).toBe(0);
-		expect(events).toEqual([{ type: "phase", jobId: "job-1", phase: "planning" }]);
+		expect(events).toEqual([
+			{ type: "alive", jobId: "job-1" },
+			{ type: "phase", jobId: "job-1", phase: "planning" },
+		]);
 	});
 
 	test.each<[string, Parameters<typeof run>[0]["during"], string]>([

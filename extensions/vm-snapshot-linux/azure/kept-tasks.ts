@@ -17,16 +17,6 @@ export function keepTasks(tasks: readonly TaskRecord[]): TaskRecord[] {
 	});
 }
 
-/** The parts that a copy of the machine does not share. */
-export type KeptMachine = { readonly machineId?: string | undefined; readonly systemUuid?: string | undefined };
-
-/** A part that one of both does not know is not compared. */
-export function isOtherMachine(kept: KeptMachine, now: KeptMachine): boolean {
-	return (["machineId", "systemUuid"] as const).some((part) => {
-		return kept[part] !== undefined && now[part] !== undefined && kept[part] !== now[part];
-	});
-}
-
 /** The tasks of the machine that this one is a copy of: never run here, and their numbers are free. */
 export function disown({ taskId, jobId, startTicks, acceptedAt }: TaskRecord): TaskRecord {
 	return { taskId, jobId, startTicks, acceptedAt, sequenceNumbers: [], state: "ended" };

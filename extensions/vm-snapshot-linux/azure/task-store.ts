@@ -10,11 +10,11 @@ import { join } from "node:path";
 import { z } from "zod";
 import { readBootId } from "../../../platform/linux/boot-id.ts";
 import { takeFileLock } from "../../../platform/linux/file-lock.ts";
-import { readMachineIdentity } from "../../../platform/linux/machine-identity.ts";
+import { isOtherMachine, readMachineIdentity } from "../../../platform/linux/machine-identity.ts";
 import { findProcessIdentity, isSameProcessAlive } from "../../../platform/linux/process-identity.ts";
 import { findSmallJson } from "../../../platform/read-small-json.ts";
 import { writeWholeFile } from "../../kit/write-whole-file.ts";
-import { disown, isOtherMachine, keepTasks } from "./kept-tasks.ts";
+import { disown, keepTasks } from "./kept-tasks.ts";
 
 const storeName = "azure-tasks.json";
 const lockLimitMs = 60_000;
