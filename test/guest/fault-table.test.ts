@@ -82,6 +82,8 @@ describe.skipIf(missing)(`whoever fails, and whenever${missing ? `: ${missing}` 
 			expect(faults.join("\n")).toMatch(word);
 		const lost = { ...look, job: { ...job, report: undefined }, jobId: "other", sinceMs: monotonicMs() };
 		expect((await checkCell(lane, lost)).faults).toContain("the report was lost");
+		const stuck = { ...look, job: { ...job, error: { code: "stuck", message: "", retryable: true } as const } };
+		expect((await checkCell(lane, stuck)).faults).toContain("ended as stuck, and nothing is frozen");
 	});
 });
 

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import { StillpointError } from "../../../contracts/errors.ts";
 import { type FreezerEvent, type FreezeTarget, freezerEventSchema } from "../../../contracts/freezer-protocol.ts";
 import { childEnvironment } from "../child-environment.ts";
@@ -200,7 +200,9 @@ async function within<T>(limitMs: number, work: Promise<T>, late: () => Stillpoi
 		return await Promise.race([
 			work,
 			sleep(limitMs, undefined, { signal: timer.signal }).then(
-				() => {
+				async () => {
+					// Who was stopped meanwhile meets its timers first: what was said before them is read in this turn.
+					await nextTurn();
 					throw late();
 				},
 				() => work,

@@ -47,6 +47,7 @@ function checkReport({ cell, job }: Look): string[] {
 	const faults: string[] = [];
 	if (job.state === "failed" && job.error === undefined) faults.push("the job failed without a word why");
 	const { report } = job;
+	if ([job.error?.code, report?.error?.code].includes("stuck")) faults.push("ended as stuck, and nothing is frozen");
 	if (report === undefined) return cell.phase === "queued" ? faults : [...faults, "the report was lost"];
 	if (report.because.includes("evidence-lost") && isBetter(report.held, "crash"))
 		faults.push("evidence lost, and held");
