@@ -2,7 +2,7 @@
  * More than one process of a hold is gone, or its asker, while the agent's own state and logs lie on what is frozen.
  * Single ones, in every phase: fault-table.test.ts.
  */
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { OrderInput } from "../../contracts/order.ts";
@@ -13,9 +13,9 @@ import {
 	startAgent,
 } from "../fixtures/agent-process.ts";
 import { connectAsker, type JobClient } from "../fixtures/job-client.ts";
-import { type LoopFileSystem, makeLoopFileSystem, startGuard, thaw } from "../fixtures/loop-file-system.ts";
+import { freeze, type LoopFileSystem, makeLoopFileSystem, startGuard, thaw } from "../fixtures/loop-file-system.ts";
 import { poll } from "../fixtures/poll.ts";
-import { processTree } from "../fixtures/process-states.ts";
+import { findBlockedThreads, processTree } from "../fixtures/process-states.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
 import { makeSourceExtension } from "../fixtures/source-extension.ts";
 import { isWritable } from "../fixtures/writable.ts";
@@ -140,5 +140,37 @@ describe.skipIf(missing)(`a hold with one process gone${missing ? `: ${missing}`
 		expect((await agent.exited).exitCode).toBe(0);
 		const again = stack.use(await connectAsker(stack.use(await startAgent(folders))));
 		expect((await again.client.call("job.report", { jobId })).report.error?.code).toBe("stopping");
+	}, 60_000);
+
+	test("an extension that a disk keeps from ending holds up neither the end of its job nor the next job", async () => {
+		const other = stack.use(
+			await makeLoopFileSystem({ dir: folders.root, fsType: "ext4", sizeMiB: 16, name: "unanswering" }),
+		);
+		const blocked = join(other.mountPoint, "file");
+		const program = join(folders.packageFolder, "snapshot.mjs");
+		const begin = `import { existsSync, writeFileSync as write } from "node:fs";\n`;
+		const block = `if (existsSync("${blocked}")) write("${blocked}", "x");\n`;
+		writeFileSync(program, `${begin}${block}${readFileSync(program, "utf8")}`);
+		folders.writeConfig({ extensions: { installFrom: [folders.packageFolder] } });
+		writeFileSync(blocked, "");
+		const agent = stack.use(await startAgent(folders));
+		const asker = stack.use(await connectAsker(agent));
+		await freeze(other.mountPoint);
+		stack.defer(async () => void (await thaw(other.mountPoint)));
+		expect(await asker.order("good.blocked")).toMatchObject({ type: "accepted" });
+		const isBlocked = () => findBlockedThreads(processTree(agent.pid)).length > 0;
+		await poll(isBlocked).toBe(true);
+		const pid = findBlockedThreads(processTree(agent.pid))[0]?.pid as number;
+		await asker.cancel("good.blocked");
+		const { report } = await asker.until("report", "good.blocked", 30_000);
+		expect(report).toMatchObject({ achieved: "none", error: { code: "cancelled" } });
+		// Nothing but the disk can end it.
+		expect(findBlockedThreads([pid])).not.toEqual([]);
+		await asker.order("never-attaches.next");
+		await poll(async () => (await asker.client.call("agent.status", {})).job?.jobId).toBe("never-attaches.next");
+		await thaw(other.mountPoint);
+		await poll(() => findBlockedThreads([pid])).toEqual([]);
+		await asker.cancel("never-attaches.next");
+		await asker.until("report", "never-attaches.next", 30_000);
 	}, 60_000);
 });

@@ -303,6 +303,21 @@ describe.skipIf(missing)(`one agent, many jobs${missing ? `: ${missing}` : ""}`,
 			expect((await reportOf(one, "leaves-only-a-status-file.1")).achieved).toBe("file-system");
 		});
 
+		test("a status file that is half-written counts for nothing, and is replaced by a whole one", async () => {
+			const one = await asker();
+			const jobId = "leaves-half-a-status-file.1";
+			await one.order(jobId);
+			await one.until("prepared", jobId);
+			await one.tell(jobId, "freeze");
+			await one.until("frozen", jobId);
+			await one.done(jobId);
+			const report = await reportOf(one, jobId);
+			expect(report).toMatchObject({ achieved: "crash", error: { code: "extension-failed" } });
+			expect(report.because).toContain("evidence-lost");
+			const path = join(folders.flags.stateDir, "extensions/FakeSnapshot-1.0/status", `${jobId}.status`);
+			await poll(() => JSON.parse(readFileSync(path, "utf8"))).toMatchObject([{ status: { status: "error" } }]);
+		});
+
 		test("each job is closed by a status file, of whichever end", () => {
 			const status = (jobId: string) =>
 				readFileSync(join(folders.flags.stateDir, "extensions/FakeSnapshot-1.0/status", `${jobId}.status`), "utf8");

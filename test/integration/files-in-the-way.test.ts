@@ -17,6 +17,7 @@ import {
 import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { makeFakeReport } from "../fakes/fake-report.ts";
 import { type AgentFoldersFixture, makeAgentFolders, startAgent } from "../fixtures/agent-process.ts";
 import { addFakeAgent, makeImage, makeTestFolder, startController } from "../fixtures/controller-run.ts";
 import { connectAsker } from "../fixtures/job-client.ts";
@@ -280,5 +281,24 @@ describe.skipIf(missing)(`files in the way of the controller${missing ? `: ${mis
 		mount.empty();
 		const { jobId } = await controller.client.orderSnapshot(agent.agentId, {});
 		expect(await controller.client.waitForJob(jobId)).toMatchObject({ state: "done" });
+	}, 40_000);
+
+	test("a disk that gets full before a report is stored: it is not acknowledged, and comes again", async () => {
+		const mount = stack.use(await mountSmall(stateDir, 2_048));
+		const image = await makeImage(join(dirname(stateDir), "a.img"), 64 * 1024, [{ offset: 0, length: 4096 }]);
+		await using controller = await startController(stateDir, { limits: { shownReportMs: 100 } });
+		await using agent = await addFakeAgent(controller, { vda: image }, { silentOn: ["report"] });
+		const { jobId } = await controller.client.orderSnapshot(agent.agentId, { level: "crash" });
+		await agent.until("described");
+		await mount.fill();
+		agent.report(makeFakeReport({ jobId, level: "crash", acceptLevel: "crash" }, "crash"));
+		await agent.closed;
+		expect([agent.outbox.size, agent.story.includes("ack")]).toEqual([1, false]);
+		expect((await controller.client.readJob(jobId)).report).toBeUndefined();
+		mount.empty();
+		await agent.connect();
+		await agent.until("ack");
+		expect(agent.outbox.size).toBe(0);
+		expect(await controller.client.waitForJob(jobId)).toMatchObject({ state: "done", report: { jobId } });
 	}, 40_000);
 });

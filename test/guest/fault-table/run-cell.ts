@@ -101,6 +101,6 @@ async function rest(lane: Lane, jobId: string): Promise<ControllerJob | undefine
 
 /** Only a controller that says so does not know the job. */
 function findNothing(error: unknown): undefined {
-	if (asStillpointError(error).code !== "not-found") throw error;
+	if (asStillpointError(error).code !== "job-unknown") throw error;
 	return undefined;
 }
