@@ -65,23 +65,36 @@ export function findHandlerProcesses(wanted: WantedProcesses): ProcessIdentity[]
 
 /**
  * Ends them all, again and again until none is left: one that forks while it is looked for is found by the next look.
+ * First by SIGTERM, because one of them may hold what it must let go of, such as a frozen file system; by SIGKILL when
+ * they take longer than `graceMs`, or start others meanwhile.
  * @param given.mayLook false while disks may be frozen: then it waits, for as long as that lasts
  * @returns what could not be ended within `limitMs` (a process that a disk holds)
  */
 export async function endHandlerProcesses(
 	wanted: WantedProcesses,
-	{ limitMs = 5_000, mayLook = () => true }: { limitMs?: number; mayLook?: () => boolean } = {},
+	given: { graceMs?: number; limitMs?: number; mayLook?: () => boolean } = {},
 ): Promise<ProcessIdentity[]> {
+	const { graceMs = 2_000, limitMs = 5_000, mayLook = () => true } = given;
 	let waitedMs = 0;
+	let asked: Set<string> | undefined;
+	let patient = true;
 	for (;;) {
 		while (!mayLook()) await sleep(100);
 		const left = findHandlerProcesses(wanted);
-		if (left.length === 0 || waitedMs >= limitMs) return left;
-		for (const one of left) if (isSameProcessAlive(one)) kill(one.pid);
+		if (left.length === 0 || waitedMs >= graceMs + limitMs) return left;
+		const first = asked === undefined;
+		asked ??= new Set(left.map(nameOf));
+		patient &&= waitedMs < graceMs && left.every((one) => asked?.has(nameOf(one)));
+		const signal = patient ? "SIGTERM" : "SIGKILL";
+		if (first || !patient) for (const one of left) if (isSameProcessAlive(one)) send(one.pid, signal);
 		const beganMs = performance.now();
 		await sleep(20);
 		waitedMs += performance.now() - beganMs;
 	}
+}
+
+function nameOf({ pid, startTime }: ProcessIdentity): string {
+	return `${pid} ${startTime}`;
 }
 
 /** Whether any process on the machine has something mounted there, in whatever mount namespace. */
@@ -216,9 +229,9 @@ function readEnvironment(folder: string): string[] {
 	}
 }
 
-function kill(pid: number): void {
+function send(pid: number, signal: NodeJS.Signals): void {
 	try {
-		process.kill(pid, "SIGKILL");
+		process.kill(pid, signal);
 	} catch {
 		// It ended by itself.
 	}

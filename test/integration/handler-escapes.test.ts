@@ -58,6 +58,18 @@ describe.skipIf(missing)(`what a handler's command started${missing ? `: ${missi
 		expect(findHandlerProcesses(one)).toEqual([]);
 	});
 
+	test("is asked first, so that it can let go of what it holds, and killed when it does not hear", async () => {
+		const holder = `trap 'echo let go >> $PWD/held; exit' TERM; echo ready > $PWD/ready; sleep 600 & wait`;
+		const deaf = "trap '' TERM; exec sleep 600";
+		const one = bench.handler(
+			`setsid sh -c "${holder}" & setsid sh -c "${deaf}" & until [ -e ready ]; do sleep 0.02; done`,
+		);
+		expect(await one.run()).toMatchObject({ exitStatus: 0 });
+		await endProcessesOf(one.place, undefined, one.ports);
+		expect(findHandlerProcesses(one)).toEqual([]);
+		expect(readFileSync(join(one.place.folder, "held"), "utf8")).toBe("let go\n");
+	});
+
 	test("is ended while it forks as fast as it can, into sessions of their own", async () => {
 		const bomb = "(trap '' TERM INT HUP; while :; do (env -i setsid sleep 5 &) ; done) & sleep 600";
 		const one = bench.handler(bomb, commandLimits(500));
