@@ -59,6 +59,26 @@ describe.skipIf(missing)(`drop-ins that change${missing ? `: ${missing}` : ""}`,
 		}
 	});
 
+	test.concurrent("status flows while a command of another handler runs on", async ({ expect }) => {
+		await using bench = makeHandlerBench();
+		add(bench);
+		bench.want(name, { sequenceNumber: 1 });
+		const slow = bench.addPackage("shell-handler", (manifest) => {
+			Object.assign(manifest, { name: "Acme.Slow", version: "9.0" });
+			manifest.handlerManifest["enableCommand"] = "./slow.sh";
+		});
+		writeFileSync(join(slow, "slow.sh"), "#!/bin/sh\ntouch begun\nuntil [ -e go ]; do sleep 0.1; done\n", {
+			mode: 0o755,
+		});
+		await bench.start();
+		const begun = bench.installedPath("Acme.Slow-9.0", "begun");
+		await eventually(() => existsSync(begun), Boolean);
+		await bench.until(name, (one) => one.status === "success");
+		expect((await bench.list()).find((one) => one.name === "Acme.Slow")?.state).not.toBe("Enabled");
+		writeFileSync(bench.installedPath("Acme.Slow-9.0", "go"), "");
+		await bench.until("Acme.Slow", (one) => one.state === "Enabled");
+	});
+
 	test.concurrent("instances that are named no more are disabled before the handler is uninstalled", async ({
 		expect,
 	}) => {
