@@ -75,10 +75,10 @@ describe("a label", () => {
 		const large = await makeImage(join(folder.path, "b.img"), 300 * mib, [{ offset: 0, length: 300 * mib }]);
 		const agent = await addAgent({ silentOn: ["report"] }, { vda: large });
 		const jobId = await order(agent, { holdLimitMs: 100, acceptLevel: "crash" });
-		await agent.until("release");
+		await agent.until("release", 40_000);
 		const lowered = `${jobId}.crash`;
 		agent.report(makeFakeReport({ jobId, level: "application", acceptLevel: "crash" }, "none"));
-		await agent.until("described");
+		await agent.until("described", 40_000);
 		agent.report(makeFakeReport({ jobId: lowered, level: "crash", acceptLevel: "crash" }, "application"));
 		expect(await controller.client.waitForJob(jobId)).toMatchObject({ state: "done", level: "crash" });
 	});
@@ -267,7 +267,7 @@ describe("what an earlier life left", () => {
 			using database = new DatabaseSync(join(state, "controller.sqlite"));
 			for (const table of ["rejected_reports", "enrolment_requests", "credentials", "audit"])
 				database.exec(`drop table ${table}`);
-			for (const column of ["revoked", "ticket", "ticket_given"])
+			for (const column of ["revoked", "ticket", "ticket_given", "ticket_counter"])
 				database.exec(`alter table agents drop column ${column}`);
 			database.exec("pragma user_version = 1");
 		}
