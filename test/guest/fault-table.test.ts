@@ -84,7 +84,7 @@ describe.skipIf(missing)(`whoever fails, and whenever${missing ? `: ${missing}` 
 		expect((await checkCell(lane, lost)).faults).toContain("the report was lost");
 		const stuck = { ...look, job: { ...job, error: { code: "stuck", message: "", retryable: true } as const } };
 		expect((await checkCell(lane, stuck)).faults).toContain("ended as stuck, and nothing is frozen");
-	});
+	}, 300_000);
 });
 
 async function runAll(cells: readonly Cell[], lanes: readonly Lane[]): Promise<CellOutcome[]> {

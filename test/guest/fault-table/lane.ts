@@ -48,7 +48,7 @@ export async function openLane(): Promise<Lane> {
 	await using undo = new AsyncDisposableStack();
 	const folders = undo.use(makeAgentFolders());
 	const { root } = folders;
-	undo.use(startGuard({ dir: root, limitMs: 300_000 }));
+	undo.use(startGuard({ dir: root, limitMs: 580_000 }));
 	const disk = { dir: root, fsType: "ext4", mkfsArgs: ["-E", "lazy_itable_init=0"] } as const;
 	const [fileSystem, foreign] = await Promise.all([
 		makeLoopFileSystem({ ...disk, sizeMiB: 16, name: "machine" }),
