@@ -4,6 +4,7 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { OrderInput } from "../../contracts/order.ts";
 import {
@@ -158,9 +159,14 @@ describe.skipIf(missing)(`a hold with one process gone${missing ? `: ${missing}`
 		await freeze(other.mountPoint);
 		stack.defer(async () => void (await thaw(other.mountPoint)));
 		expect(await asker.order("good.blocked")).toMatchObject({ type: "accepted" });
-		const isBlocked = () => findBlockedThreads(processTree(agent.pid)).length > 0;
-		await poll(isBlocked).toBe(true);
-		const pid = findBlockedThreads(processTree(agent.pid))[0]?.pid as number;
+		// A thread that waits for an ordinary read is blocked, too, but not for long.
+		let pid = 0;
+		await poll(async () => {
+			const before = findBlockedThreads(processTree(agent.pid)).map(({ thread }) => thread);
+			await sleep(500);
+			pid = findBlockedThreads(processTree(agent.pid)).find(({ thread }) => before.includes(thread))?.pid ?? 0;
+			return pid;
+		}).toBeGreaterThan(0);
 		await asker.cancel("good.blocked");
 		const { report } = await asker.until("report", "good.blocked", 30_000);
 		expect(report).toMatchObject({ achieved: "none", error: { code: "cancelled" } });

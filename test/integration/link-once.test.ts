@@ -1,6 +1,6 @@
 /** Either side is killed at every step of the exchange of a report, and of a ticket. */
 import { X509Certificate } from "node:crypto";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openJournal } from "../../agent/journal.ts";
@@ -15,7 +15,8 @@ const missing = requireTools("root", "strace");
 type Kill = (rig: LinkRig, jobId: string) => Promise<Side>;
 type Step = {
 	readonly name: string;
-	readonly kill: Kill /** In the controller's database after the kill. */;
+	readonly kill: Kill;
+	/** In the controller's database after the kill. */
 	readonly stored?: 0 | 1;
 };
 
@@ -62,6 +63,7 @@ function killInCall(
 		const resources = new AsyncDisposableStack();
 		let lines: string[] = [];
 		await catchMessage(rig.relay, on.from, on.type, async (): Promise<"pass"> => {
+			await untilNothingIsWritten(pid);
 			({ lines } = resources.use(await delayCalls(pid, call, where)));
 			return "pass";
 		});
@@ -73,6 +75,16 @@ function killInCall(
 		await killed;
 		return side;
 	};
+}
+
+/** What it stores on account of earlier messages must not be taken for what it stores on account of this one. */
+async function untilNothingIsWritten(pid: number): Promise<void> {
+	const writtenBytes = () => /^write_bytes: (\d+)/m.exec(readFileSync(`/proc/${pid}/io`, "utf8"))?.[1];
+	let before: string | undefined;
+	while (before !== writtenBytes()) {
+		before = writtenBytes();
+		await new Promise((resolve) => setTimeout(resolve, 250));
+	}
 }
 
 async function beforeReport(rig: LinkRig): Promise<Side> {
