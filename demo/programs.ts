@@ -94,7 +94,7 @@ function entryOf(folders: Folders): string {
 	return join(folders.dist, "stillpoint.mjs");
 }
 
-/** As README runs it: what the start needs for a moment does not stay resident (about 10 MiB less). */
+/** As README runs it: what the start needs for a moment does not stay resident (8 to 10 MiB less). */
 export const agentNodeFlags = ["--max-semi-space-size=2"];
 
 /** Starts `stillpoint` from `entry`. The program gets SIGTERM when this process dies, whatever it dies of. */

@@ -2,7 +2,7 @@ import type { ControllerTransport } from "./link-transport.ts";
 
 /**
  * TLS 1.3 to the controller, through an HTTP proxy when the configuration names one. TLS is loaded with the first use:
- * an agent that has no controller does without its 10 MB.
+ * an agent that has no controller does without its 5 MiB.
  */
 export function makeHttpsTransport(proxyUrl: string | undefined): ControllerTransport {
 	const proxy = proxyUrl === undefined ? undefined : new URL(proxyUrl);

@@ -4,17 +4,12 @@ import { once } from "node:events";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import type { Report } from "../../contracts/report.ts";
 import { findProcessIdentity } from "../../platform/linux/process-identity.ts";
+import { useAzureDisks } from "../fixtures/azure-disks.ts";
 import { type AzureGuest, makeAzureGuest, readTold } from "../fixtures/azure-guest.ts";
-import {
-	type LoopFileSystem,
-	makeLoopFileSystem,
-	requireTools,
-	startGuard,
-	thaw,
-} from "../fixtures/loop-file-system.ts";
+import { type LoopFileSystem, requireTools } from "../fixtures/loop-file-system.ts";
 import { poll } from "../fixtures/poll.ts";
 import { untilWritable } from "../fixtures/snapshot-asker.ts";
 import { isWritable } from "../fixtures/writable.ts";
@@ -22,25 +17,17 @@ import { isWritable } from "../fixtures/writable.ts";
 const missing = requireTools("root", "mkfs.ext4", "losetup", "fsfreeze", "openssl");
 
 describe.skipIf(missing)(`a task of Azure's that goes wrong${missing ? `: ${missing}` : ""}`, () => {
+	const { undo, made } = useAzureDisks({ one: { fsType: "ext4", sizeMiB: 32 }, two: { fsType: "ext4", sizeMiB: 32 } });
 	let dir: string;
 	let one: LoopFileSystem;
 	let two: LoopFileSystem;
 	let guest: AzureGuest;
 	let sequenceNumber = 500;
-	const undo = new AsyncDisposableStack();
 
 	beforeAll(async () => {
-		dir = await mkdtemp("/var/lib/stillpoint-test-");
-		undo.defer(() => rm(dir, { recursive: true, force: true }));
-		const guard = startGuard({ dir, limitMs: 300_000 });
-		undo.defer(() => guard[Symbol.dispose]());
-		one = undo.use(await makeLoopFileSystem({ dir, fsType: "ext4", sizeMiB: 32, name: "one" }));
-		two = undo.use(await makeLoopFileSystem({ dir, fsType: "ext4", sizeMiB: 32, name: "two" }));
+		dir = made.dir;
+		({ one, two } = made.disks);
 		guest = undo.use(await makeAzureGuest(dir, [one, two]));
-	});
-	afterAll(async () => {
-		for (const disk of [one, two]) expect(await thaw(disk.mountPoint), "was left frozen").toBe(false);
-		await undo.disposeAsync();
 	});
 
 	describe("exactly once", () => {

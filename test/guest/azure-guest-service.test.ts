@@ -1,37 +1,22 @@
-/** What a task of Azure's makes of the answers of the service that takes its snapshots. */
-import { mkdtemp, rm } from "node:fs/promises";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
+import { useAzureDisks } from "../fixtures/azure-disks.ts";
 import { type AzureGuest, makeAzureGuest, readTold } from "../fixtures/azure-guest.ts";
-import {
-	type LoopFileSystem,
-	makeLoopFileSystem,
-	requireTools,
-	startGuard,
-	thaw,
-} from "../fixtures/loop-file-system.ts";
+import { type LoopFileSystem, requireTools } from "../fixtures/loop-file-system.ts";
 import { isWritable } from "../fixtures/writable.ts";
 
 const missing = requireTools("root", "mkfs.ext4", "losetup", "fsfreeze", "openssl");
 
 describe.skipIf(missing)(`a blob service that fails${missing ? `: ${missing}` : ""}`, () => {
+	const { undo, made } = useAzureDisks({ one: { fsType: "ext4", sizeMiB: 32 }, two: { fsType: "ext4", sizeMiB: 32 } });
 	let dir: string;
 	let one: LoopFileSystem;
 	let two: LoopFileSystem;
 	let guest: AzureGuest;
-	const undo = new AsyncDisposableStack();
 
 	beforeAll(async () => {
-		dir = await mkdtemp("/var/lib/stillpoint-test-");
-		undo.defer(() => rm(dir, { recursive: true, force: true }));
-		const guard = startGuard({ dir, limitMs: 300_000 });
-		undo.defer(() => guard[Symbol.dispose]());
-		one = undo.use(await makeLoopFileSystem({ dir, fsType: "ext4", sizeMiB: 32, name: "one" }));
-		two = undo.use(await makeLoopFileSystem({ dir, fsType: "ext4", sizeMiB: 32, name: "two" }));
+		dir = made.dir;
+		({ one, two } = made.disks);
 		guest = undo.use(await makeAzureGuest(dir, [one, two], { holdLimitMs: 3_000 }));
-	});
-	afterAll(async () => {
-		for (const disk of [one, two]) expect(await thaw(disk.mountPoint), "was left frozen").toBe(false);
-		await undo.disposeAsync();
 	});
 
 	test.each([

@@ -1,34 +1,22 @@
 /** The disk that is frozen carries all that the host and the extension write: package, settings, status, log. */
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
+import { useAzureDisks } from "../fixtures/azure-disks.ts";
 import { makeAzureGuest, readTold } from "../fixtures/azure-guest.ts";
-import {
-	type LoopFileSystem,
-	makeLoopFileSystem,
-	requireTools,
-	startGuard,
-	thaw,
-} from "../fixtures/loop-file-system.ts";
+import { type LoopFileSystem, requireTools } from "../fixtures/loop-file-system.ts";
 import { findWindow, findWrites, parseTrace, type TracedCall } from "../fixtures/system-call-trace.ts";
 
 const missing = requireTools("root", "mkfs.ext4", "losetup", "fsfreeze", "openssl", "strace");
 
 describe.skipIf(missing)(`the window of a task${missing ? `: ${missing}` : ""}`, () => {
+	const { made } = useAzureDisks({ machine: { fsType: "ext4", sizeMiB: 96 } });
 	let dir: string;
 	let disk: LoopFileSystem;
-	const undo = new AsyncDisposableStack();
 
 	beforeAll(async () => {
-		dir = await mkdtemp("/var/lib/stillpoint-test-");
-		undo.defer(() => rm(dir, { recursive: true, force: true }));
-		const guard = startGuard({ dir, limitMs: 300_000 });
-		undo.defer(() => guard[Symbol.dispose]());
-		disk = undo.use(await makeLoopFileSystem({ dir, fsType: "ext4", sizeMiB: 96, name: "machine" }));
-	});
-	afterAll(async () => {
-		expect(await thaw(disk.mountPoint), "was left frozen").toBe(false);
-		await undo.disposeAsync();
+		dir = made.dir;
+		disk = made.disks.machine;
 	});
 
 	test.each(["onlyGuest", "onlyHost"])(

@@ -1,45 +1,28 @@
 /** Snapshots for a host that speaks only Azure's handler contract: settings in, status out, real disks in between. */
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { taskToken } from "../fakes/fake-azure.ts";
+import { useAzureDisks } from "../fixtures/azure-disks.ts";
 import { type AzureGuest, findSecrets, makeAzureGuest, readTold, type TaskChanges } from "../fixtures/azure-guest.ts";
 import { startBusyWriter } from "../fixtures/busy-writer.ts";
-import {
-	type LoopFileSystem,
-	makeLoopFileSystem,
-	requireTools,
-	startGuard,
-	thaw,
-} from "../fixtures/loop-file-system.ts";
+import { type LoopFileSystem, requireTools } from "../fixtures/loop-file-system.ts";
 import { nameOf } from "../fixtures/snapshot-asker.ts";
 import { isWritable } from "../fixtures/writable.ts";
 
 const missing = requireTools("root", "mkfs.ext4", "mkfs.xfs", "losetup", "fsfreeze", "openssl");
 
 describe.skipIf(missing)(`as a guest of Azure's contract${missing ? `: ${missing}` : ""}`, () => {
+	const { undo, made } = useAzureDisks({ ext4: { fsType: "ext4", sizeMiB: 64 }, xfs: { fsType: "xfs", sizeMiB: 320 } });
 	let dir: string;
 	let ext4: LoopFileSystem;
 	let xfs: LoopFileSystem;
 	let guest: AzureGuest;
-	const undo = new AsyncDisposableStack();
 
 	beforeAll(async () => {
-		dir = await mkdtemp("/var/lib/stillpoint-test-");
-		undo.defer(() => rm(dir, { recursive: true, force: true }));
-		const guard = startGuard({ dir, limitMs: 300_000 });
-		undo.defer(() => guard[Symbol.dispose]());
-		[ext4, xfs] = await Promise.all([
-			makeLoopFileSystem({ dir, fsType: "ext4", sizeMiB: 64, name: "ext4" }),
-			makeLoopFileSystem({ dir, fsType: "xfs", sizeMiB: 320, name: "xfs" }),
-		]);
-		undo.use(ext4);
-		undo.use(xfs);
+		dir = made.dir;
+		({ ext4, xfs } = made.disks);
 		guest = undo.use(await makeAzureGuest(dir, [ext4, xfs]));
-	});
-	afterAll(async () => {
-		for (const one of [ext4, xfs]) expect(await thaw(one.mountPoint), "was left frozen").toBe(false);
-		await undo.disposeAsync();
 	});
 
 	test("two busy disks are taken by their blobs, still, and said to be file-system consistent", async () => {
