@@ -35,6 +35,8 @@ export default defineConfig([
 		extension,
 		() => {
 			copyKoffi(extension);
+			// Under another host's agent the package is all that there is of us.
+			cpSync(join(root, "scripts"), join(extension, "scripts"), { recursive: true });
 			const manifest = readFileSync(join(root, "extensions/vm-snapshot-linux/HandlerManifest.json"), "utf8");
 			writeFileSync(join(extension, "HandlerManifest.json"), manifest.replaceAll(".ts", ".mjs"));
 		},

@@ -82,6 +82,7 @@ export function composeAgent(base: AgentBase): Part[] {
 				fileSystems: config.fileSystems,
 				tempDisks: config.tempDisks,
 				scriptsFolder: config.scriptsFolder,
+				otherScripts: config.otherScripts,
 				runFolder: runDir,
 				hostFolders: [...new Set([stateDir, logDir, extension.folder, dirname(process.execPath)])],
 				statusFile: statusPath(extension.folder, order.jobId),

@@ -1,6 +1,7 @@
 /** The agent's configuration. The docs page and the JSON Schema for editors are made from this. Times are ms. */
 import { z } from "zod";
 import { fileSystemFilterSchema } from "../contracts/extension.ts";
+import { otherScriptsSchema } from "../contracts/other-scripts.ts";
 
 const absolutePath = z.string().startsWith("/", "must be an absolute path").max(1024);
 
@@ -34,6 +35,7 @@ export const configSchema = z.strictObject({
 	scriptsFolder: absolutePath
 		.default("/etc/stillpoint/scripts.d")
 		.describe("Folder with one drop-in file for each application whose scripts run before and after a snapshot."),
+	otherScripts: otherScriptsSchema.prefault({}),
 	extensions: z
 		.strictObject({
 			installFrom: z

@@ -10,6 +10,7 @@ import { z } from "zod";
 import { freezeTargetSchema } from "./freezer-protocol.ts";
 import { holdCommandSchema, holdEventSchema } from "./hold-protocol.ts";
 import { idSchema, orderSchema } from "./order.ts";
+import { noOtherScripts, otherScriptsSchema } from "./other-scripts.ts";
 import { reportSchema, scriptReportSchema } from "./report.ts";
 
 const command = z.string().min(1).max(4096);
@@ -106,6 +107,8 @@ export const snapshotRequestSchema = z.strictObject({
 	tempDisks: z.array(z.string()),
 	/** Folder of drop-in files, see `contracts/script-drop-in.ts`. */
 	scriptsFolder: z.string(),
+	/** Scripts of other agents that are honoured; see `contracts/other-scripts.ts`. */
+	otherScripts: otherScriptsSchema.default(noOtherScripts),
 	/** On tmpfs: ledger, window log. */
 	runFolder: z.string(),
 	/** Folders whose file system is frozen last and thawed first, inside what the stack allows. */

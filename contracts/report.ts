@@ -13,6 +13,7 @@ export const becauseTexts = {
 	"no-applications": "No application is configured: nothing proves more than level file-system.",
 	"script-failed": "A script of an application failed, so it is not proved to have been quiet.",
 	"script-hold-lost": "A session script could not prove that it held all along.",
+	"freeze-disabled": "The machine's Azure script configuration says fsFreezeEnabled=false: nothing was frozen.",
 	"freeze-failed": "A file system with storage on the disk could not be frozen.",
 	"foreign-freeze": "A file system was frozen by somebody else, so its state is not proved by us.",
 	"thawed-by-other": "A file system was thawed by somebody else before the snapshot ended.",

@@ -27,6 +27,10 @@ const everything = [
 	"faketime",
 	"openssl",
 	"python3",
+	"psql",
+	"mariadbd",
+	"mariadb",
+	"redis-cli",
 	"root",
 ];
 const say = (line: string) => void process.stdout.write(`${line}\n`);

@@ -6,8 +6,8 @@ import type { Clock } from "./clock.ts";
 import type { JobEvidence, UncoveredEvidence } from "./consistency-verdict.ts";
 import { HoldAnswers } from "./hold-answers.ts";
 import type { JobPlan } from "./plan-job.ts";
+import type { BadScripts } from "./script-runner/application-scripts.ts";
 import type { Applications } from "./script-runner/applications.ts";
-import type { BadDropIn } from "./script-runner/read-drop-ins.ts";
 
 /** All that is learnt during a job, each thing written once by the step that learns it. */
 export class JobRecord {
@@ -19,7 +19,7 @@ export class JobRecord {
 	readonly syncMs = new Map<string, number>();
 	/** Superblock to the nonce of its marker. */
 	readonly markers = new Map<string, string>();
-	readonly badDropIns: BadDropIn[] = [];
+	readonly badScripts: BadScripts[] = [];
 	/** Added to the plan's own. */
 	readonly uncovered: UncoveredEvidence[] = [];
 	readonly notCovered: NotCovered[] = [];
@@ -67,7 +67,7 @@ export class JobRecord {
 			lookedAgain: this.lookedAgain,
 			applications: [
 				...(this.applications?.evidence() ?? []),
-				...this.badDropIns.map(({ name }) => ({ name, proved: false, holdLost: false })),
+				...this.badScripts.map(({ name }) => ({ name, proved: false, holdLost: false })),
 			],
 			...(this.window === undefined ? {} : { window: this.window }),
 			...(this.outcomes === undefined ? {} : { outcomes: this.outcomes }),

@@ -8,7 +8,7 @@ import type { Job } from "./job.ts";
 export function requireReachable({ record }: Job): void {
 	const { order } = record.request;
 	const evidence = record.evidence();
-	const bad = record.badDropIns.find(({ onFailure }) => onFailure === "fail");
+	const bad = record.badScripts.find(({ onFailure }) => onFailure === "fail");
 	if (bad !== undefined) throw bad.error;
 	const reachable = foreseeLevel(evidence);
 	if (atLeast(reachable, order.acceptLevel)) {

@@ -8,6 +8,7 @@ import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import type { SnapshotRequest } from "../../contracts/extension.ts";
 import { orderSchema } from "../../contracts/order.ts";
+import { noOtherScripts } from "../../contracts/other-scripts.ts";
 import { systemClock } from "../../extensions/vm-snapshot-linux/clock.ts";
 import { judge } from "../../extensions/vm-snapshot-linux/consistency-verdict.ts";
 import { JobRecord } from "../../extensions/vm-snapshot-linux/job-record.ts";
@@ -154,6 +155,7 @@ describe.skipIf(missing)(`a file system without a freeze${missing ? `: ${missing
 			fileSystems: { include: [], exclude: [] },
 			tempDisks: [],
 			scriptsFolder: "/dev/shm",
+			otherScripts: noOtherScripts,
 			runFolder: "/dev/shm",
 			hostFolders: [],
 			statusFile: "/dev/shm/status",

@@ -6,12 +6,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { StillpointError } from "../../contracts/errors.ts";
 import { scriptDropInSchema } from "../../contracts/script-drop-in.ts";
+import type { ScriptJob } from "../../contracts/script-input.ts";
 import { Applications } from "../../extensions/vm-snapshot-linux/script-runner/applications.ts";
+import { applicationOf } from "../../extensions/vm-snapshot-linux/script-runner/read-drop-ins.ts";
 import { runScript } from "../../extensions/vm-snapshot-linux/script-runner/run-script.ts";
 import { startSessionScript } from "../../extensions/vm-snapshot-linux/script-runner/session-script.ts";
 import { openUndoList } from "../../extensions/vm-snapshot-linux/script-runner/undo-list.ts";
 
-const job = { jobId: "job-1", level: "application", disks: ["vda", "loop3"] };
+const job: ScriptJob = { jobId: "job-1", level: "application", disks: ["vda", "loop3"], fileSystems: [] };
 const checkTrust = () => Promise.resolve();
 let folder: string;
 
@@ -221,7 +223,10 @@ describe("the applications of a job", () => {
 	});
 
 	test("a session that dies in the hold is told while it happens", async () => {
-		const dying = { ...session("a"), session: { command: [script("dies-while-holding.sh")], deadlineMs: 5000 } };
+		const dying = {
+			...session("a"),
+			session: { command: [script("dies-while-holding.sh")], deadlineMs: 5000, retries: 0 },
+		};
 		const applications = new Applications([dying], job, checkTrust, openUndoList(folder, job));
 		await applications.quiet(AbortSignal.timeout(30_000));
 		while (!applications.lost.aborted) await sleep(10);
@@ -238,7 +243,7 @@ describe("the applications of a job", () => {
 
 	function pair(name: string, changes: Record<string, unknown> = {}) {
 		const command = [script("writes-line.sh"), join(folder, "lines"), name];
-		return { ...dropIn(name, { pre: { command }, post: { command }, ...changes }), name };
+		return dropIn(name, { pre: { command }, post: { command }, ...changes });
 	}
 
 	function session(name: string) {
@@ -246,7 +251,7 @@ describe("the applications of a job", () => {
 	}
 
 	function dropIn(name: string, content: Record<string, unknown>) {
-		return { ...scriptDropInSchema.parse({ version: 1, application: name, ...content }), name };
+		return applicationOf(name, scriptDropInSchema.parse({ version: 1, application: name, ...content }));
 	}
 
 	async function lines(): Promise<string[]> {

@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
+import type { ScriptJob } from "../../contracts/script-input.ts";
 import { startSessionScript } from "../../extensions/vm-snapshot-linux/script-runner/session-script.ts";
 import { poll } from "../fixtures/poll.ts";
 
-const job = { jobId: "job-1", level: "application", disks: ["vda"] };
+const job: ScriptJob = { jobId: "job-1", level: "application", disks: ["vda"], fileSystems: [] };
 const readRelease = "read -r word outcome";
 const blanks = (count: number) => `head -c ${count} /dev/zero | tr '\\0' ' '`;
 

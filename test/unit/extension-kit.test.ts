@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { StillpointError } from "../../contracts/errors.ts";
 import { type ExtensionEvent, handlerStatusFileSchema, type SnapshotRequest } from "../../contracts/extension.ts";
+import { noOtherScripts } from "../../contracts/other-scripts.ts";
 import { CommandInbox } from "../../extensions/kit/command-inbox.ts";
 import { runHandlerCommand } from "../../extensions/kit/handler-commands.ts";
 import { statusFileContent, writeHandlerStatus } from "../../extensions/kit/handler-status.ts";
@@ -30,6 +31,7 @@ const request: SnapshotRequest = {
 	fileSystems: { include: [], exclude: [] },
 	tempDisks: [],
 	scriptsFolder: "/etc/stillpoint/scripts.d",
+	otherScripts: noOtherScripts,
 	runFolder: "/run/stillpoint",
 	hostFolders: [],
 	statusFile: "/x/0.status",

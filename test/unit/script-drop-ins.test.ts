@@ -3,6 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { StillpointError } from "../../contracts/errors.ts";
+import { noOtherScripts } from "../../contracts/other-scripts.ts";
+import { readApplications } from "../../extensions/vm-snapshot-linux/script-runner/read-applications.ts";
 import { parseDropIn, readDropIns } from "../../extensions/vm-snapshot-linux/script-runner/read-drop-ins.ts";
 
 const good = { version: 1, application: "shop", pre: { command: ["/bin/true"] } };
@@ -43,8 +45,8 @@ describe("a drop-in file", () => {
 		["an order with a fraction", { ...good, order: 1.5 }, "order"],
 		["another word for onFailure", { ...good, onFailure: "ignore" }, "onFailure"],
 		["enabled as text", { ...good, enabled: "yes" }, "enabled"],
-		["session and pre", { ...good, ...session }, "either session, or pre and/or post"],
-		["no step at all", { version: 1, application: "shop" }, "either session, or pre and/or post"],
+		["session and pre", { ...good, ...session }, "either session or pre"],
+		["no step at all", { version: 1, application: "shop" }, "one of session, pre, post"],
 	])("%s is refused, naming file and field", (_what, content, field) => {
 		try {
 			parseDropIn(content, "/etc/x.json");
@@ -81,8 +83,11 @@ describe("a folder of drop-in files", () => {
 		await write("off", { ...good, enabled: false });
 		await write(".hidden", { nonsense: true });
 		await writeFile(join(folder, "README.md"), "nonsense");
-		const { scripts, bad } = await readDropIns(folder, trusted);
-		expect(scripts.map((one) => one.name)).toEqual(["b", "c", "a"]);
+		const { applications, bad } = await readApplications(
+			{ scriptsFolder: folder, otherScripts: noOtherScripts },
+			trusted,
+		);
+		expect(applications.map((one) => one.name)).toEqual(["b", "c", "a"]);
 		expect(bad).toEqual([]);
 	});
 

@@ -28,6 +28,7 @@ export function composeRequest(
 		fileSystems: config.fileSystems,
 		tempDisks: [],
 		scriptsFolder: config.scriptsFolder,
+		otherScripts: config.otherScripts,
 		runFolder: config.runFolder,
 		hostFolders: [packageFolder],
 		// The job writes a status of its own kind, which nobody but a reader of the run folder sees: the last one is kept.

@@ -1,6 +1,7 @@
 /** What the machine's admin may set for snapshots that another host agent asks for; this machine's caps. */
 import { z } from "zod";
 import { fileSystemFilterSchema } from "../../../contracts/extension.ts";
+import { otherScriptsSchema } from "../../../contracts/other-scripts.ts";
 import { findSmallJson } from "../../../platform/read-small-json.ts";
 import { snapshotSources } from "./azure-task.ts";
 
@@ -46,6 +47,7 @@ export const guestConfigSchema = z.strictObject({
 		.default(900_000)
 		.describe("From the start of the job to its freeze: plan, scripts, sync, the provider's preparation."),
 	scriptsFolder: absolutePath.default("/etc/stillpoint/scripts.d").describe("Drop-in files of applications."),
+	otherScripts: otherScriptsSchema.prefault({}).describe("Scripts of other agents that are honoured."),
 	fileSystems: z
 		.strictObject({ include: filters, exclude: filters })
 		.prefault({})

@@ -1,16 +1,16 @@
 import { StillpointError } from "../../../contracts/errors.ts";
 import type { ScriptReport } from "../../../contracts/report.ts";
-import type { CheckTrust, DropIn } from "./read-drop-ins.ts";
+import type { ScriptJob, ScriptOutcome } from "../../../contracts/script-input.ts";
+import type { ApplicationScripts, CheckTrust, ScriptStep } from "./application-scripts.ts";
 import { runScript } from "./run-script.ts";
 import { type SessionScript, startSessionScript } from "./session-script.ts";
-import type { ScriptJob, ScriptOutcome } from "./start-script.ts";
 import type { UndoEntry, UndoList, UndoStep } from "./undo-list.ts";
 
 /** What the verdict is told of one application: `proved` only if every script of it ended well and a session held. */
 export type ApplicationEvidence = { readonly name: string; readonly proved: boolean; readonly holdLost: boolean };
 
 type Started = {
-	readonly dropIn: DropIn;
+	readonly scripts: ApplicationScripts;
 	readonly session?: SessionScript;
 	readonly undo: UndoEntry;
 	/** The first thing that went wrong. */
@@ -24,7 +24,7 @@ type Started = {
  */
 export class Applications {
 	readonly reports: ScriptReport[] = [];
-	readonly #dropIns: readonly DropIn[];
+	readonly #applications: readonly ApplicationScripts[];
 	readonly #job: ScriptJob;
 	readonly #checkTrust: CheckTrust;
 	readonly #undoList: UndoList;
@@ -32,8 +32,8 @@ export class Applications {
 	readonly #lost = new AbortController();
 	#resumed: Promise<void> | undefined;
 
-	constructor(dropIns: readonly DropIn[], job: ScriptJob, checkTrust: CheckTrust, undoList: UndoList) {
-		this.#dropIns = dropIns;
+	constructor(applications: readonly ApplicationScripts[], job: ScriptJob, checkTrust: CheckTrust, undoList: UndoList) {
+		this.#applications = applications;
 		this.#job = job;
 		this.#checkTrust = checkTrust;
 		this.#undoList = undoList;
@@ -46,11 +46,11 @@ export class Applications {
 
 	/** Runs pre and session scripts in ascending order. Throws the first failure of one that says `fail`. */
 	async quiet(signal: AbortSignal): Promise<void> {
-		for (const dropIn of this.#dropIns) {
+		for (const scripts of this.#applications) {
 			signal.throwIfAborted();
-			const started = await this.#start(dropIn, signal);
+			const started = await this.#start(scripts, signal);
 			signal.throwIfAborted();
-			if (started.failure !== undefined && dropIn.onFailure === "fail") throw started.failure;
+			if (started.failure !== undefined && scripts.onFailure === "fail") throw started.failure;
 		}
 	}
 
@@ -62,36 +62,36 @@ export class Applications {
 
 	/** After `resume`: the first failure of an application that says `fail`. */
 	findFailure(): StillpointError | undefined {
-		return this.#started.find((one) => one.failure !== undefined && one.dropIn.onFailure === "fail")?.failure;
+		return this.#started.find((one) => one.failure !== undefined && one.scripts.onFailure === "fail")?.failure;
 	}
 
 	/** What was never started is not proved. */
 	evidence(): ApplicationEvidence[] {
-		return this.#dropIns.map((dropIn) => {
-			const started = this.#started.find((one) => one.dropIn === dropIn);
+		return this.#applications.map((scripts) => {
+			const started = this.#started.find((one) => one.scripts === scripts);
 			return {
-				name: dropIn.application,
+				name: scripts.application,
 				proved: started !== undefined && started.failure === undefined && this.#resumed !== undefined,
 				holdLost: started?.holdLost === true,
 			};
 		});
 	}
 
-	async #start(dropIn: DropIn, signal: AbortSignal): Promise<Started> {
-		const undo = this.#undoList.add(undoStepOf(dropIn));
+	async #start(scripts: ApplicationScripts, signal: AbortSignal): Promise<Started> {
+		const undo = this.#undoList.add(undoStepOf(scripts));
 		const options = { checkTrust: this.#checkTrust, signal, onRuns: undo.runs };
-		if (dropIn.session !== undefined) {
-			const session = await startSessionScript(stepOf(dropIn, dropIn.session), this.#job, options);
-			const started: Started = { dropIn, session, undo };
+		if (scripts.session !== undefined) {
+			const session = await startSessionScript(stepOf(scripts, scripts.session), this.#job, options);
+			const started: Started = { scripts, session, undo };
 			this.#started.push(started);
 			if (session.failure !== undefined) started.failure = session.failure;
-			else if (dropIn.onFailure === "fail") this.#watch(session);
+			else if (scripts.onFailure === "fail") this.#watch(session);
 			return started;
 		}
-		const started: Started = { dropIn, undo };
+		const started: Started = { scripts, undo };
 		this.#started.push(started);
-		if (dropIn.pre === undefined) return started;
-		const report = await runScript(stepOf(dropIn, dropIn.pre), "pre", this.#job, options);
+		if (scripts.pre === undefined) return started;
+		const report = await runScript(stepOf(scripts, scripts.pre), "pre", this.#job, options);
 		this.#record(started, report);
 		return started;
 	}
@@ -104,10 +104,10 @@ export class Applications {
 
 	async #resumeAll(outcome: ScriptOutcome): Promise<void> {
 		for (const started of this.#started.toReversed()) {
-			const { dropIn, session, undo } = started;
+			const { scripts, session, undo } = started;
 			if (session !== undefined) this.#record(started, await session.release(outcome));
-			if (dropIn.post !== undefined) {
-				const step = stepOf(dropIn, dropIn.post);
+			if (scripts.post !== undefined) {
+				const step = stepOf(scripts, scripts.post);
 				const options = { checkTrust: this.#checkTrust, outcome, onRuns: undo.runs };
 				this.#record(started, await runScript(step, "post", this.#job, options));
 			}
@@ -123,16 +123,16 @@ export class Applications {
 	}
 }
 
-function undoStepOf({ application, session, pre, post }: DropIn): UndoStep {
+function undoStepOf({ application, session, pre, post }: ApplicationScripts): UndoStep {
 	const deadlineMs = (session ?? pre ?? post)?.deadlineMs ?? 0;
 	return {
 		application,
 		deadlineMs,
 		...(session === undefined ? {} : { isSession: true }),
-		...(post === undefined ? {} : { post }),
+		...(post === undefined ? {} : { post: { command: [...post.command], deadlineMs: post.deadlineMs } }),
 	};
 }
 
-function stepOf(dropIn: DropIn, step: { command: string[]; deadlineMs: number }) {
-	return { name: dropIn.application, command: step.command, deadlineMs: step.deadlineMs };
+function stepOf(scripts: ApplicationScripts, step: ScriptStep) {
+	return { name: scripts.application, command: step.command, deadlineMs: step.deadlineMs };
 }

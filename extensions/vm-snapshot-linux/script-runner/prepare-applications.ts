@@ -2,7 +2,7 @@ import { asStillpointError, StillpointError } from "../../../contracts/errors.ts
 import { checkRootOwnedChain } from "../../../platform/linux/path-trust.ts";
 import type { JobRecord } from "../job-record.ts";
 import { Applications } from "./applications.ts";
-import { readDropIns } from "./read-drop-ins.ts";
+import { readApplications } from "./read-applications.ts";
 import { openUndoList } from "./undo-list.ts";
 
 /**
@@ -10,15 +10,19 @@ import { openUndoList } from "./undo-list.ts";
  * Loads what starts processes only when there is something to start, and before anything is frozen.
  */
 export async function prepareApplications(record: JobRecord): Promise<void> {
-	const { order, scriptsFolder, runFolder } = record.request;
+	const { order, runFolder } = record.request;
 	if (order.level !== "application") return;
-	const { scripts, bad } = await readDropIns(scriptsFolder, checkTrust);
-	record.badDropIns.push(...bad);
-	if (scripts.length === 0) return;
+	const { applications, bad } = await readApplications(record.request, checkTrust);
+	record.badScripts.push(...bad);
+	if (applications.length === 0) return;
 	await import("execa");
-	const disks = (record.plan?.disks ?? []).filter(({ included }) => included).map(({ name }) => name);
-	const job = { jobId: order.jobId, level: order.level, disks };
-	record.applications = new Applications(scripts, job, checkTrust, openUndoList(runFolder, job));
+	const job = {
+		jobId: order.jobId,
+		level: order.level,
+		disks: (record.plan?.disks ?? []).filter(({ included }) => included).map(({ name }) => name),
+		fileSystems: (record.plan?.targets ?? []).map(({ mountPoint, superblock }) => ({ mountPoint, superblock })),
+	};
+	record.applications = new Applications(applications, job, checkTrust, openUndoList(runFolder, job));
 }
 
 /** Scripts run as root: nobody else may have a hand in them. */

@@ -4,28 +4,13 @@ import { asStillpointError, StillpointError } from "../../../contracts/errors.ts
 import { type ScriptDropIn, scriptDropInSchema } from "../../../contracts/script-drop-in.ts";
 import { findSmallFile } from "../../../platform/read-small-file.ts";
 import { checkJson, parseJson } from "../../../platform/read-small-json.ts";
-
-export type DropIn = ScriptDropIn & {
-	/** File name without `.json`. */
-	readonly name: string;
-};
-
-/** A file that says nothing that could be run. It is an application that can't be proved quiet. */
-export type BadDropIn = {
-	readonly name: string;
-	readonly error: StillpointError;
-	/** Its own word, where that could still be read; else `fail`. */
-	readonly onFailure: "fail" | "continue";
-};
+import type { ApplicationScripts, BadScripts, CheckTrust } from "./application-scripts.ts";
 
 export type DropIns = {
-	/** Enabled files, by order, then name. */
-	readonly scripts: readonly DropIn[];
-	readonly bad: readonly BadDropIn[];
+	/** Of enabled files. */
+	readonly scripts: readonly ApplicationScripts[];
+	readonly bad: readonly BadScripts[];
 };
-
-/** Rejects with `script-untrusted` when someone who is not root could change the path. */
-export type CheckTrust = (path: string) => Promise<void>;
 
 const maxFiles = 256;
 const maxFileBytes = 64 * 1024;
@@ -38,8 +23,8 @@ export async function readDropIns(folder: string, checkTrust: CheckTrust): Promi
 	const names = await readNames(folder);
 	if (names.length === 0) return { scripts: [], bad: [] };
 	await checkTrust(folder);
-	const scripts: DropIn[] = [];
-	const bad: BadDropIn[] = [];
+	const scripts: ApplicationScripts[] = [];
+	const bad: BadScripts[] = [];
 	for (const name of names) {
 		const path = join(folder, `${name}.json`);
 		let content: unknown;
@@ -47,13 +32,29 @@ export async function readDropIns(folder: string, checkTrust: CheckTrust): Promi
 			await checkTrust(path);
 			content = parseJson(await readText(path), path, "script-config-invalid");
 			const dropIn = parseDropIn(content, path);
-			if (dropIn.enabled) scripts.push({ ...dropIn, name });
+			if (dropIn.enabled) scripts.push(applicationOf(name, dropIn));
 		} catch (error) {
 			bad.push({ name, error: asStillpointError(error), onFailure: onFailureOf(content) });
 		}
 	}
-	scripts.sort((a, b) => a.order - b.order || compare(a.name, b.name));
 	return { scripts, bad };
+}
+
+export function applicationOf(name: string, { session, pre, post, runAs, ...rest }: ScriptDropIn): ApplicationScripts {
+	return {
+		name,
+		application: rest.application,
+		source: "drop-in",
+		order: rest.order,
+		onFailure: rest.onFailure,
+		dryRun: rest.dryRun,
+		keepsProcesses: false,
+		ownerOnly: false,
+		...(runAs === undefined ? {} : { runAs }),
+		...(session === undefined ? {} : { session: { ...session, retries: 0 } }),
+		...(pre === undefined ? {} : { pre }),
+		...(post === undefined ? {} : { post }),
+	};
 }
 
 /** @param path stands in the error, which names the field. */

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { StillpointError } from "../../../contracts/errors.ts";
 import type { ScriptReport } from "../../../contracts/report.ts";
 import { isSameProcessAlive, type ProcessIdentity } from "../../../platform/linux/process-identity.ts";
-import type { CheckTrust } from "./read-drop-ins.ts";
+import type { CheckTrust } from "./application-scripts.ts";
 import { runScript } from "./run-script.ts";
 import { readUndoFiles, type UndoFile, type UndoStep, writeUndoFile } from "./undo-list.ts";
 

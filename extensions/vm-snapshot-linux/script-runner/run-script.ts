@@ -1,10 +1,11 @@
 import { asStillpointError, type ErrorCode, StillpointError } from "../../../contracts/errors.ts";
 import type { ScriptReport } from "../../../contracts/report.ts";
-import type { CheckTrust } from "./read-drop-ins.ts";
+import type { ScriptJob, ScriptOutcome } from "../../../contracts/script-input.ts";
+import type { CheckTrust } from "./application-scripts.ts";
 import { checkScriptTrust } from "./script-trust.ts";
-import { type ScriptExit, type ScriptJob, type ScriptOutcome, startScript } from "./start-script.ts";
+import { type ScriptExit, startScript } from "./start-script.ts";
 
-export type ScriptStep = {
+export type NamedStep = {
 	/** The application; stands in the report. */
 	readonly name: string;
 	readonly command: readonly string[];
@@ -16,7 +17,7 @@ export type ScriptStep = {
  * Never rejects: success is exit status 0 within the deadline, all else stands in `error`.
  */
 export async function runScript(
-	step: ScriptStep,
+	step: NamedStep,
 	phase: "pre" | "post",
 	job: ScriptJob,
 	options: {

@@ -1,5 +1,5 @@
 import { basename } from "node:path";
-import type { CheckTrust } from "./read-drop-ins.ts";
+import type { CheckTrust } from "./application-scripts.ts";
 
 const interpreters = /^(?:ba|da|z|k|a)?sh$|^(?:python|perl|ruby|node|php|lua)[\d.]*$|^env$/;
 

@@ -1,9 +1,10 @@
 import { asStillpointError, StillpointError } from "../../../contracts/errors.ts";
 import type { ScriptReport } from "../../../contracts/report.ts";
-import type { CheckTrust } from "./read-drop-ins.ts";
-import { endOrKill, exitFields, judgeExit, type ScriptStep, scriptFailure } from "./run-script.ts";
+import type { ScriptJob, ScriptOutcome } from "../../../contracts/script-input.ts";
+import type { CheckTrust } from "./application-scripts.ts";
+import { endOrKill, exitFields, judgeExit, type NamedStep, scriptFailure } from "./run-script.ts";
 import { checkScriptTrust } from "./script-trust.ts";
-import { type RunningScript, type ScriptJob, type ScriptOutcome, startScript } from "./start-script.ts";
+import { type RunningScript, startScript } from "./start-script.ts";
 
 export type SessionScript = {
 	/** Why it did not say `ready`; undefined when it did. */
@@ -19,7 +20,7 @@ export type SessionScript = {
 
 /** Starts a session script and waits for `ready`, its deadline or the signal. Never rejects; see `failure`. */
 export async function startSessionScript(
-	step: ScriptStep,
+	step: NamedStep,
 	job: ScriptJob,
 	options: { checkTrust: CheckTrust; signal?: AbortSignal; onRuns?: (pid: number | undefined) => void },
 ): Promise<SessionScript> {
@@ -39,7 +40,7 @@ export async function startSessionScript(
 
 class Session implements SessionScript {
 	failure: StillpointError | undefined;
-	readonly #step: ScriptStep;
+	readonly #step: NamedStep;
 	readonly #script: RunningScript;
 	readonly #lost = new AbortController();
 	readonly #ready = Promise.withResolvers<void>();
@@ -49,7 +50,7 @@ class Session implements SessionScript {
 	#released = false;
 	#lostReason: string | undefined;
 
-	constructor(step: ScriptStep, script: RunningScript) {
+	constructor(step: NamedStep, script: RunningScript) {
 		this.#step = step;
 		this.#script = script;
 		this.#report = { name: step.name, phase: "session", timedOut: false, held: false, durationMs: 0, outputTail: "" };

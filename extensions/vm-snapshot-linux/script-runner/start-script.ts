@@ -2,18 +2,8 @@ import { userInfo } from "node:os";
 import { dirname } from "node:path";
 import { StringDecoder } from "node:string_decoder";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { ScriptJob, ScriptOutcome, ScriptPhase } from "../../../contracts/script-input.ts";
 import { OutputTail } from "./output-tail.ts";
-
-export type ScriptPhase = "pre" | "post" | "session";
-/** Whether the asker took a snapshot; `interrupted`: the job was killed, and a later run undoes it. */
-export type ScriptOutcome = "snapshot" | "no-snapshot" | "interrupted";
-
-/** What every script of a job is told. */
-export type ScriptJob = {
-	readonly jobId: string;
-	readonly level: string;
-	readonly disks: readonly string[];
-};
 
 export type ScriptExit = { readonly exitCode?: number; readonly signal?: string; readonly spawnError?: string };
 

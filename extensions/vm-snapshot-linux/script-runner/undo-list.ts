@@ -2,10 +2,9 @@ import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:
 import { join } from "node:path";
 import { z } from "zod";
 import { asStillpointError, StillpointError } from "../../../contracts/errors.ts";
-import { idSchema } from "../../../contracts/order.ts";
+import { type ScriptJob, scriptJobSchema } from "../../../contracts/script-input.ts";
 import { findProcessIdentity } from "../../../platform/linux/process-identity.ts";
 import { findSmallJsonSync } from "../../../platform/read-small-json.ts";
-import type { ScriptJob } from "./start-script.ts";
 
 const identity = z.strictObject({ pid: z.int().positive(), startTime: z.string() });
 const step = z.strictObject({
@@ -21,7 +20,7 @@ export type UndoStep = z.output<typeof step>;
 
 const undoFileSchema = z.strictObject({
 	version: z.literal(1),
-	job: z.strictObject({ jobId: idSchema, level: z.string(), disks: z.array(z.string()) }),
+	job: scriptJobSchema,
 	/** Who undoes it as long as it lives. */
 	owner: identity,
 	/** In the order of their start. */
@@ -52,7 +51,7 @@ export function openUndoList(runFolder: string, job: ScriptJob): UndoList {
 	function save(): void {
 		if (owner === undefined) throw new StillpointError("state-unusable", "/proc tells nothing of this process");
 		if (steps.length === 0) rmSync(path, { force: true });
-		else writeUndoFile(path, { version: 1, job: { ...job, disks: [...job.disks] }, owner, steps });
+		else writeUndoFile(path, { version: 1, job, owner, steps });
 	}
 	/** What is only brought up to date may fail: the older word makes a recovery do too much, not too little. */
 	function update(): void {

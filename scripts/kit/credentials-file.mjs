@@ -1,0 +1,30 @@
+/** A file with a password in it: root's own, and closed to everybody else. What is in it is never printed. */
+import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
+import { exits, HoldError } from "./hold-session.mjs";
+
+const maxBytes = 64 * 1024;
+
+/** @returns {string} its text. @throws HoldError `config`, which says what to do about it */
+export function readCredentialsFile(path) {
+	let descriptor;
+	try {
+		descriptor = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+		const { uid, mode, size } = fstatSync(descriptor);
+		if ((mode & constants.S_IFMT) !== constants.S_IFREG) refuse(path, "is no regular file");
+		if (uid !== 0) refuse(path, `belongs to uid ${uid}: chown root ${path}`);
+		if ((mode & 0o077) !== 0) refuse(path, `is open to others (mode ${(mode & 0o777).toString(8)}): chmod 600 ${path}`);
+		if (size > maxBytes) refuse(path, `is larger than ${maxBytes} bytes`);
+		return readFileSync(descriptor, "utf8");
+	} catch (error) {
+		if (error instanceof HoldError) throw error;
+		const why =
+			error.code === "ENOENT" ? "does not exist" : error.code === "ELOOP" ? "is a symbolic link" : error.message;
+		throw new HoldError(exits.config, `credentials file ${path} ${why}`, { cause: error });
+	} finally {
+		if (descriptor !== undefined) closeSync(descriptor);
+	}
+}
+
+function refuse(path, why) {
+	throw new HoldError(exits.config, `credentials file ${path} ${why}`);
+}
