@@ -8,7 +8,7 @@ import { StillpointError } from "../../contracts/errors.ts";
 import { scriptDropInSchema } from "../../contracts/script-drop-in.ts";
 import type { ScriptJob } from "../../contracts/script-input.ts";
 import { Applications } from "../../extensions/vm-snapshot-linux/script-runner/applications.ts";
-import { applicationOf } from "../../extensions/vm-snapshot-linux/script-runner/read-drop-ins.ts";
+import { applicationOf } from "../../extensions/vm-snapshot-linux/script-runner/sources/read-drop-ins.ts";
 import { runScript } from "../../extensions/vm-snapshot-linux/script-runner/run-script.ts";
 import { startSessionScript } from "../../extensions/vm-snapshot-linux/script-runner/session-script.ts";
 import { openUndoList } from "../../extensions/vm-snapshot-linux/script-runner/undo-list.ts";

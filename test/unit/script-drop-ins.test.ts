@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { StillpointError } from "../../contracts/errors.ts";
 import { noOtherScripts } from "../../contracts/other-scripts.ts";
 import { readApplications } from "../../extensions/vm-snapshot-linux/script-runner/read-applications.ts";
-import { parseDropIn, readDropIns } from "../../extensions/vm-snapshot-linux/script-runner/read-drop-ins.ts";
+import { parseDropIn, readDropIns } from "../../extensions/vm-snapshot-linux/script-runner/sources/read-drop-ins.ts";
 
 const good = { version: 1, application: "shop", pre: { command: ["/bin/true"] } };
 const session = { version: 1, application: "shop", session: { command: ["/bin/true"] } };

@@ -9,7 +9,7 @@ import { loadConfig } from "../../agent/load-config.ts";
 import { readManifest as readRecoveryPoint } from "../../controller/recovery-point-manifest.ts";
 import { openRecoveryPointFolders } from "../../controller/recovery-points.ts";
 import { readHandlerEnvironment } from "../../extensions/kit/handler-environment.ts";
-import { readDropIns } from "../../extensions/vm-snapshot-linux/script-runner/read-drop-ins.ts";
+import { readDropIns } from "../../extensions/vm-snapshot-linux/script-runner/sources/read-drop-ins.ts";
 import { type BadFile, badFiles } from "../fixtures/bad-files.ts";
 
 /** Who reads a small JSON file, and what it does about one that is none. */

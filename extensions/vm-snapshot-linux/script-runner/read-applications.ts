@@ -1,6 +1,6 @@
 import type { SnapshotRequest } from "../../../contracts/extension.ts";
 import type { ApplicationScripts, BadScripts, CheckTrust } from "./application-scripts.ts";
-import { readDropIns } from "./read-drop-ins.ts";
+import { readDropIns } from "./sources/read-drop-ins.ts";
 
 export type ConfiguredApplications = {
 	/** By order, then source, then name. */

@@ -1,10 +1,10 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { asStillpointError, StillpointError } from "../../../contracts/errors.ts";
-import { type ScriptDropIn, scriptDropInSchema } from "../../../contracts/script-drop-in.ts";
-import { findSmallFile } from "../../../platform/read-small-file.ts";
-import { checkJson, parseJson } from "../../../platform/read-small-json.ts";
-import type { ApplicationScripts, BadScripts, CheckTrust } from "./application-scripts.ts";
+import { asStillpointError, StillpointError } from "../../../../contracts/errors.ts";
+import { type ScriptDropIn, scriptDropInSchema } from "../../../../contracts/script-drop-in.ts";
+import { findSmallFile } from "../../../../platform/read-small-file.ts";
+import { checkJson, parseJson } from "../../../../platform/read-small-json.ts";
+import type { ApplicationScripts, BadScripts, CheckTrust } from "../application-scripts.ts";
 
 export type DropIns = {
 	/** Of enabled files. */
