@@ -7,8 +7,10 @@ import { exits, HoldError } from "./hold-session.mjs";
 
 const maxKeptBytes = 64 * 1024;
 const maxAnswerBytes = 1024 * 1024;
-/** From the end of its stdin to SIGKILL. */
+/** From the end of its stdin to SIGKILL, and again until it is given up: a process on a frozen disk can't be ended. */
 const endLimitMs = 1_000;
+/** From its end to the end of its output, which a process that it left behind may keep open for ever. */
+const drainMs = 100;
 
 export class ClientProcess {
 	#child;
@@ -18,13 +20,14 @@ export class ClientProcess {
 	#count = 0;
 	#ended = Promise.withResolvers();
 	#isEnded = false;
+	#spoiled;
 
 	/**
 	 * @param {string} program absolute path, or a name that is looked up in PATH
 	 * @param {string[]} args never a secret: everybody can read them
 	 * @param {object} options
-	 * @param {Record<string, string>} [options.env] all of its environment besides PATH
-	 * @param {number} [options.uid] with `gid`: whom it runs as
+	 * @param {Record<string, string>} [options.env] all of its environment besides PATH and LC_ALL
+	 * @param {number} [options.uid] with `gid`: whom it runs as, without further groups
 	 * @param {number} [options.gid]
 	 */
 	constructor(program, args, { env = {}, uid, gid } = {}) {
@@ -35,18 +38,25 @@ export class ClientProcess {
 			cwd: "/",
 			...(uid === undefined ? {} : { uid, gid }),
 		});
-		this.#child.stdin.on("error", () => undefined);
-		this.#child.stdout.on("data", (chunk) => this.#read(chunk.toString("utf8")));
-		this.#child.stderr.on("data", (chunk) => {
-			this.#stderr = `${this.#stderr}${chunk}`.slice(-maxKeptBytes);
+		for (const stream of this.#child.stdio) stream?.on("error", () => undefined);
+		this.#child.stdout?.setEncoding("utf8").on("data", (text) => this.#read(text));
+		this.#child.stderr?.setEncoding("utf8").on("data", (text) => {
+			this.#stderr = `${this.#stderr}${text}`.slice(-maxKeptBytes);
 		});
 		this.#child.on("error", (error) => {
 			const missing = error.code === "ENOENT";
 			this.#end(missing ? `${program} is not installed` : `${program}: ${error.message}`);
 		});
-		this.#child.on("close", (code, signal) => {
+		const tellEnd = (code, signal) => {
 			const how = signal === null ? `exit status ${code}` : `ended by ${signal}`;
 			this.#end(`${program}: ${this.stderrTail() || how}`);
+		};
+		this.#child.on("close", tellEnd);
+		this.#child.on("exit", (code, signal) => {
+			setTimeout(() => {
+				tellEnd(code, signal);
+				this.#forget();
+			}, drainMs).unref();
 		});
 	}
 
@@ -70,11 +80,12 @@ export class ClientProcess {
 
 	/**
 	 * Sends `text`, which must make the client print `mark` on a line of its own after the answer, and returns the lines
-	 * before it. One at a time.
+	 * before it. One at a time. After one that failed all others fail: whose answer came would not be known.
 	 * @throws HoldError `unavailable` when the client ends first, `temporary` when the mark does not come in time
 	 */
 	async ask(text, mark, limitMs) {
 		if (this.#waiting !== undefined) throw new HoldError(exits.internal, "the client is still busy");
+		if (this.#spoiled !== undefined) throw this.#spoiled;
 		if (this.#isEnded) throw new HoldError(exits.unavailable, await this.ended);
 		const waiting = { mark, ...Promise.withResolvers() };
 		this.#waiting = waiting;
@@ -85,6 +96,9 @@ export class ClientProcess {
 		this.#child.stdin.write(text);
 		try {
 			return await waiting.promise;
+		} catch (error) {
+			this.#spoiled = error;
+			throw error;
 		} finally {
 			clearTimeout(limit);
 			this.#waiting = undefined;
@@ -97,12 +111,22 @@ export class ClientProcess {
 		return `stillpoint-${process.pid}-${this.#count}-${Math.random().toString(36).slice(2)}`;
 	}
 
-	/** Ends its stdin, so that it leaves by itself; kills it when it does not. */
+	/** Ends its stdin, so that it leaves by itself; kills it when it does not. May be called again. */
 	async close(limitMs = endLimitMs) {
-		if (!this.#isEnded) this.#child.stdin.end();
-		const limit = setTimeout(() => this.#child.kill("SIGKILL"), limitMs);
+		if (this.#isEnded) return;
+		this.#child.stdin.end();
+		const kill = setTimeout(() => this.#child.kill("SIGKILL"), limitMs);
+		const giveUp = setTimeout(() => this.#end(`${this.program}: can't be ended`), limitMs + endLimitMs);
 		await this.ended;
-		clearTimeout(limit);
+		clearTimeout(kill);
+		clearTimeout(giveUp);
+		this.#forget();
+	}
+
+	/** So that it keeps this process from its end no longer. */
+	#forget() {
+		for (const stream of this.#child.stdio) stream?.destroy();
+		this.#child.unref();
 	}
 
 	#read(text) {
@@ -113,6 +137,7 @@ export class ClientProcess {
 			return;
 		}
 		if (this.#stdout.length > maxAnswerBytes) {
+			this.#stdout = "";
 			waiting.reject(new HoldError(exits.internal, `${this.program}: an answer larger than ${maxAnswerBytes} bytes`));
 			return;
 		}

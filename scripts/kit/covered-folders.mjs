@@ -2,6 +2,9 @@
 import { closeSync, constants, openSync, readFileSync, realpathSync } from "node:fs";
 import { exits, HoldError } from "./hold-session.mjs";
 
+/** What is mounted below a folder and holds nothing that would outlive the machine. */
+const withoutStorage = new Set(["tmpfs", "ramfs", "proc", "sysfs", "devtmpfs", "mqueue", "hugetlbfs"]);
+
 /**
  * major:minor of the file system that a path lies on, as /proc/self/mountinfo tells it: stat(2) answers another number
  * for a subvolume of btrfs.
@@ -10,16 +13,17 @@ export function readSuperblock(path) {
 	const descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
 	try {
 		const mountId = /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${descriptor}`, "utf8"))?.[1];
-		const rows = readFileSync("/proc/self/mountinfo", "utf8").split("\n");
-		const row = rows.map((line) => line.split(" ")).find(([id]) => id === mountId);
-		if (row?.[2] === undefined) throw new HoldError(exits.internal, `${path}: no mount table names its file system`);
-		return row[2];
+		const mount = readMounts().find(({ id }) => id === mountId);
+		if (mount === undefined) throw new HoldError(exits.internal, `${path}: no mount table names its file system`);
+		return mount.superblock;
 	} finally {
 		closeSync(descriptor);
 	}
 }
 
 /**
+ * The folders themselves, and every file system that is mounted below one of them.
+ *
  * @param {object | undefined} input what Stillpoint told; by hand there is nothing to compare with
  * @param {Record<string, string>} folders what lies there, and the path
  * @throws HoldError `config` when one lies elsewhere, `missing` when one is not there
@@ -28,16 +32,37 @@ export function requireCovered(input, folders) {
 	if (input?.fileSystems === undefined) return;
 	const covered = new Set(input.fileSystems.map(({ superblock }) => superblock));
 	for (const [what, path] of Object.entries(folders)) {
-		let superblock;
-		try {
-			superblock = readSuperblock(realpathSync(path));
-		} catch (error) {
-			if (error instanceof HoldError) throw error;
-			throw new HoldError(exits.missing, `${what} (${path}) can't be looked at: ${error.code ?? error.message}`);
-		}
-		if (!covered.has(superblock)) {
+		for (const [place, superblock] of readPlaces(what, path)) {
+			if (covered.has(superblock)) continue;
 			const named = input.fileSystems.map(({ mountPoint }) => mountPoint).join(", ") || "nothing";
-			throw new HoldError(exits.config, `${what} (${path}) is not in the snapshot, which holds ${named}`);
+			throw new HoldError(exits.config, `${what} (${place}) is not in the snapshot, which holds ${named}`);
 		}
 	}
+}
+
+function readPlaces(what, path) {
+	try {
+		const real = realpathSync(path);
+		const below = readMounts().filter(
+			({ mountPoint, fsType }) => mountPoint.startsWith(`${real}/`) && !withoutStorage.has(fsType),
+		);
+		return [[path, readSuperblock(real)], ...below.map(({ mountPoint, superblock }) => [mountPoint, superblock])];
+	} catch (error) {
+		if (error instanceof HoldError) throw error;
+		throw new HoldError(exits.missing, `${what} (${path}) can't be looked at: ${error.code ?? error.message}`);
+	}
+}
+
+/** proc(5): id, parent, major:minor, root, mount point, options, tags, a hyphen, type. */
+function readMounts() {
+	return readFileSync("/proc/self/mountinfo", "utf8")
+		.split("\n")
+		.filter((line) => line !== "")
+		.map((line) => {
+			const words = line.split(" ");
+			const mountPoint = words[4].replace(/\\([0-7]{3})/g, (_, octal) =>
+				String.fromCharCode(Number.parseInt(octal, 8)),
+			);
+			return { id: words[0], superblock: words[2], mountPoint, fsType: words[words.indexOf("-", 6) + 1] };
+		});
 }

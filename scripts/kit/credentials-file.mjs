@@ -1,4 +1,7 @@
-/** A file with a password in it: root's own, and closed to everybody else. What is in it is never printed. */
+/**
+ * A file with a password in it: the own file of whom the script runs as (root, unless `runAs` says otherwise), and
+ * closed to everybody else. What is in it is never printed.
+ */
 import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
 import { exits, HoldError } from "./hold-session.mjs";
 
@@ -11,7 +14,8 @@ export function readCredentialsFile(path) {
 		descriptor = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
 		const { uid, mode, size } = fstatSync(descriptor);
 		if ((mode & constants.S_IFMT) !== constants.S_IFREG) refuse(path, "is no regular file");
-		if (uid !== 0) refuse(path, `belongs to uid ${uid}: chown root ${path}`);
+		const own = process.geteuid();
+		if (uid !== own) refuse(path, `belongs to uid ${uid}: chown ${own === 0 ? "root" : own} ${path}`);
 		if ((mode & 0o077) !== 0) refuse(path, `is open to others (mode ${(mode & 0o777).toString(8)}): chmod 600 ${path}`);
 		if (size > maxBytes) refuse(path, `is larger than ${maxBytes} bytes`);
 		return readFileSync(descriptor, "utf8");

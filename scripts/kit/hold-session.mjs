@@ -10,6 +10,7 @@
  * Exit status: 0 held, or let go on the end of stdin; 1 the hold was lost; 64 to 78 as in sysexits.h.
  */
 import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
 
 export const exits = {
 	usage: 64,
@@ -30,55 +31,87 @@ export class HoldError extends Error {
 	}
 }
 
-/** How long the first line may take; who runs the script by hand sends none. */
+/** How long the first line may take when a person runs the script by hand, who sends none. */
 const inputLimitMs = 500;
+/** For a `take` that is told to stop: afterwards what it took meanwhile is let go, too. */
+const stopLimitMs = 2_000;
 
 /**
  * Runs a session to its end and sets the exit status.
  *
  * @param {string} name stands before each message on stderr
  * @param {object} hold
- * @param {(input: object | undefined) => Promise<void>} hold.take holds when it returns; throws HoldError
+ * @param {(input: object | undefined, stop: AbortSignal) => Promise<void>} hold.take holds when it returns; throws
+ *   HoldError. When `stop` aborts, the session is over, and `letGo` runs beside it.
  * @param {() => Promise<string | undefined>} hold.prove why the hold was not kept all along; undefined: it was
- * @param {() => Promise<void>} hold.letGo undoes what `take` did, in whatever state it was left; called once
- * @param {Promise<string>} [hold.lost] resolves with a reason when the hold is known to be lost before it is released
- * @param {(input: object | undefined) => Promise<void>} [hold.tryOut] dry run: checks, changes nothing; throws HoldError
+ * @param {() => Promise<void>} hold.letGo undoes what `take` did, in whatever state it was left. Called once; once more
+ *   when `take` had not yet come to its end then.
+ * @param {Promise<string>} [hold.lost] resolves with a reason when the hold is known to be lost before it is released;
+ *   looked at after `take`
+ * @param {(input: object | undefined, stop: AbortSignal) => Promise<void>} [hold.tryOut] dry run: checks, changes
+ *   nothing; throws HoldError
  * @param {boolean} dryRun
  */
 export async function runSession(name, hold, dryRun) {
 	const lines = new SessionLines();
-	let exitCode = 0;
+	const stop = new AbortController();
 	const ending = lines.ended.then(() => "ended");
+	let exitCode = 0;
+	const taken = { isOver: true, promise: Promise.resolve() };
 	try {
 		const input = await lines.readInput();
-		if (dryRun) {
-			await hold.tryOut?.(input);
-			return;
-		}
-		const taking = hold.take(input).then(() => "taken");
+		if (lines.isSignalled) return;
+		const work = dryRun ? hold.tryOut : hold.take;
+		const taking = Promise.resolve(work?.call(hold, input, stop.signal)).then(() => "taken");
+		taken.isOver = false;
 		// What fails after the end of the session is told by nobody.
-		taking.catch(() => undefined);
-		if ((await Promise.race([taking, ending])) === "ended") return;
+		taken.promise = taking.catch(() => undefined).then(() => undefined);
+		// The stdin of a dry run ends behind its first line.
+		const first = await Promise.race([taking.finally(() => (taken.isOver = true)), dryRun ? lines.signalled : ending]);
+		if (first !== "taken" || dryRun) return;
 		say("ready");
 		const lost = hold.lost?.then((reason) => ({ reason })) ?? new Promise(() => undefined);
-		const first = await Promise.race([lines.release, ending, lost]);
-		if (first === "ended") return;
-		const reason = typeof first === "object" ? first.reason : await hold.prove();
+		const next = await Promise.race([lines.release, ending, lost]);
+		if (next === "ended") return;
+		const reason = typeof next === "object" ? next.reason : await findFault(hold);
 		say(reason === undefined ? "held" : `lost ${oneLine(reason)}`);
 		if (reason !== undefined) exitCode = 1;
 	} catch (error) {
-		process.stderr.write(`${name}: ${error.message}\n`);
-		exitCode = error instanceof HoldError ? error.exitCode : exits.internal;
+		exitCode = tell(name, error);
 	} finally {
-		try {
-			await hold.letGo();
-		} catch (error) {
-			process.stderr.write(`${name}: could not let go: ${error.message}\n`);
-			exitCode ||= exits.internal;
-		}
-		process.exitCode = exitCode;
+		stop.abort();
+		const letGoStatus = await letGo(name, hold, taken);
+		process.exitCode = exitCode || letGoStatus;
 		lines.close();
 	}
+}
+
+/** A proof that could not be made is none. */
+async function findFault(hold) {
+	try {
+		return await hold.prove();
+	} catch (error) {
+		return error.message || "it could not be proved";
+	}
+}
+
+async function letGo(name, hold, taken) {
+	try {
+		const wasOver = taken.isOver;
+		await hold.letGo();
+		if (wasOver) return 0;
+		await Promise.race([taken.promise, sleep(stopLimitMs, undefined, { ref: false })]);
+		await hold.letGo();
+		return 0;
+	} catch (error) {
+		process.stderr.write(`${name}: could not let go: ${oneLine(error.message)}\n`);
+		return exits.internal;
+	}
+}
+
+function tell(name, error) {
+	process.stderr.write(`${name}: ${oneLine(error.message)}\n`);
+	return error instanceof HoldError ? error.exitCode : exits.internal;
 }
 
 function say(line) {
@@ -93,8 +126,15 @@ class SessionLines {
 	#input = Promise.withResolvers();
 	#release = Promise.withResolvers();
 	#ended = Promise.withResolvers();
+	#signalled = Promise.withResolvers();
 	#lines = createInterface({ input: process.stdin });
-	#onSignal = () => this.#ended.resolve();
+	#isSignalled = false;
+	#onSignal = () => {
+		this.#isSignalled = true;
+		this.#input.resolve(undefined);
+		this.#signalled.resolve("signalled");
+		this.#ended.resolve();
+	};
 
 	constructor() {
 		this.#lines.on("line", (line) => {
@@ -105,6 +145,7 @@ class SessionLines {
 			this.#input.resolve(undefined);
 			this.#ended.resolve();
 		});
+		process.stdin.on("error", () => this.#lines.close());
 		for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.on(signal, this.#onSignal);
 		// Nobody reads any more: the word that is printed there must not end the script before it let go.
 		process.stdout.on("error", this.#onSignal);
@@ -119,11 +160,24 @@ class SessionLines {
 		return this.#ended.promise;
 	}
 
+	get signalled() {
+		return this.#signalled.promise;
+	}
+
+	get isSignalled() {
+		return this.#isSignalled;
+	}
+
+	/** Stillpoint always sends it: however late it comes, a hold must not be taken without having looked at it. */
 	async readInput() {
-		const limit = setTimeout(() => this.#input.resolve(undefined), inputLimitMs);
+		const isJob = process.env.STILLPOINT_PHASE !== undefined;
+		const limit = isJob ? undefined : setTimeout(() => this.#input.resolve(undefined), inputLimitMs);
 		const line = await this.#input.promise;
 		clearTimeout(limit);
-		if (line === undefined) return undefined;
+		if (line === undefined) {
+			if (isJob && !this.#isSignalled) throw new HoldError(exits.usage, "stdin told nothing of the job");
+			return undefined;
+		}
 		try {
 			return JSON.parse(line);
 		} catch {
