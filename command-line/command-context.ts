@@ -3,8 +3,13 @@ export type CommandContext = {
 	readonly environment: Readonly<Record<string, string | undefined>>;
 	/** Aborted by SIGINT and SIGTERM. */
 	readonly stopping: AbortSignal;
+	/** Aborted when nobody reads stdout any more (`| head`). What only tells ends then; what holds a freeze goes on. */
+	readonly readerGone?: AbortSignal;
 	readonly signalled: () => "SIGINT" | "SIGTERM" | undefined;
 	readonly stdout: (text: string) => void;
 	readonly stderr: (text: string) => void;
+	/** Whether stdout is a terminal, and its width now. */
 	readonly isTerminal: boolean;
+	readonly columns?: number | undefined;
+	readonly stderrTerminal?: { readonly columns: number } | undefined;
 };

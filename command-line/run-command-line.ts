@@ -11,6 +11,7 @@ import { addSnapshotCommand } from "./commands/snapshot.ts";
 import { addStatusCommand } from "./commands/status.ts";
 import { addThawCommand } from "./commands/thaw.ts";
 import { printError } from "./output.ts";
+import { pageOfStdout } from "./page.ts";
 
 /**
  * Runs the body of a command and keeps its exit status; every error ends here.
@@ -18,24 +19,21 @@ import { printError } from "./output.ts";
  */
 export type Act = (options: { json?: boolean }, body: () => Promise<number | undefined>) => Promise<void>;
 
-/** Parses the command line and runs one command. Never throws; the result is the exit status. */
-export async function runCommandLine(words: readonly string[], context: CommandContext): Promise<number> {
-	let status = 0;
-	const act: Act = async (options, body) => {
-		try {
-			status = (await body()) ?? 0;
-		} catch (error) {
-			status = printError(context, options.json === true, error);
-		}
-	};
+/** The whole of the command line: what is parsed, and what help, completions and docs/command-line.md are made of. */
+export function makeProgram(context: CommandContext, act: Act): Command {
+	const helpWidth = () => Math.min(pageOfStdout(context).columns, 120);
 	const program = new Command("stillpoint")
 		.description("Holds a machine's disks still for a snapshot, and says what the snapshot is worth.")
 		.version(version)
+		.option("--no-color", "no colours, as with NO_COLOR set")
+		.configureHelp({ showGlobalOptions: true })
 		.configureOutput({
 			writeOut: context.stdout,
 			// The help that a lone group of commands prints; its errors are printed here like all others.
 			writeErr: context.stderr,
 			outputError: () => {},
+			getOutHelpWidth: helpWidth,
+			getErrHelpWidth: helpWidth,
 		});
 	addAgentCommands(program, context, act);
 	addSnapshotCommand(program, context, act);
@@ -46,12 +44,28 @@ export async function runCommandLine(words: readonly string[], context: CommandC
 	addControllerCommands(program, context, act);
 	addExtensionAuthorCommands(program, context, act);
 	overrideExits(program);
+	return program;
+}
+
+/** Parses the command line and runs one command. Never throws; the result is the exit status. */
+export async function runCommandLine(words: readonly string[], outside: CommandContext): Promise<number> {
+	const isJson = words.includes("--json");
+	const environment = { ...outside.environment, ...(words.includes("--no-color") ? { NO_COLOR: "1" } : {}) };
+	const context = { ...outside, environment };
+	let status = 0;
+	const act: Act = async (options, body) => {
+		try {
+			status = (await body()) ?? 0;
+		} catch (error) {
+			status = printError(context, options.json === true, error);
+		}
+	};
 	try {
-		await program.parseAsync([...words], { from: "user" });
+		await makeProgram(context, act).parseAsync([...words], { from: "user" });
 	} catch (error) {
-		if (!(error instanceof CommanderError)) return printError(context, words.includes("--json"), error);
+		if (!(error instanceof CommanderError)) return printError(context, isJson, error);
 		if (error.exitCode === 0) return 0;
-		return printError(context, words.includes("--json"), new StillpointError("usage-invalid", usageFault(error)));
+		return printError(context, isJson, new StillpointError("usage-invalid", usageFault(error)));
 	}
 	return status;
 }

@@ -14,15 +14,19 @@ for (const name of ["SIGINT", "SIGTERM"] as const) {
 	});
 }
 // A reader that goes away (`stillpoint jobs | head`) must not end a command that holds a freeze.
-process.stdout.on("error", () => {});
+const readerGone = new AbortController();
+process.stdout.on("error", () => readerGone.abort());
 process.stderr.on("error", () => {});
 
 const { runCommandLine } = await import("./run-command-line.ts");
 process.exitCode = await runCommandLine(process.argv.slice(2), {
 	environment: process.env,
 	stopping: stopping.signal,
+	readerGone: readerGone.signal,
 	signalled: () => signalled,
 	stdout: (text) => void process.stdout.write(text),
 	stderr: (text) => void process.stderr.write(text),
 	isTerminal: process.stdout.isTTY === true,
+	columns: process.stdout.isTTY === true ? process.stdout.columns : undefined,
+	stderrTerminal: process.stderr.isTTY === true ? { columns: process.stderr.columns || 80 } : undefined,
 });

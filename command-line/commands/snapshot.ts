@@ -11,6 +11,7 @@ import { Inbox } from "../inbox.ts";
 import { addLocalAgentOptions, connectLocalAgent } from "../local-agent.ts";
 import { printResult, tellError } from "../output.ts";
 import { parseCount } from "../parse-count.ts";
+import { makeProgress } from "../progress.ts";
 import { renderReport } from "../render-report.ts";
 import type { Act } from "../run-command-line.ts";
 
@@ -70,7 +71,7 @@ async function snapshot(options: Options, context: CommandContext): Promise<numb
 			gone.abort();
 		},
 	});
-	const progress = new Progress(options.json === true ? () => {} : context.stderr);
+	using progress = makeProgress(context, options.json === true);
 	const answer = await agent.call("job.order", { order }, { limitMs: order.startWithinMs + 5_000 });
 	if (answer.type === "refused") throw new StillpointError(answer.error.code, answer.error.message);
 	if (answer.repeated && answer.report) return finish(answer.report, options, context);
@@ -91,7 +92,7 @@ async function snapshot(options: Options, context: CommandContext): Promise<numb
 	for (;;) {
 		const one = await inbox.next();
 		if (one.type === "report") {
-			progress.release();
+			progress[Symbol.dispose]();
 			return finish(one.report, options, context);
 		}
 		const { event } = one;
@@ -100,6 +101,7 @@ async function snapshot(options: Options, context: CommandContext): Promise<numb
 				progress.say(event.phase);
 				break;
 			case "prepared":
+				progress.say("holding: nothing is printed until the thaw");
 				progress.hold();
 				await tell({ type: "freeze", jobId: order.jobId });
 				break;
@@ -131,31 +133,6 @@ async function takeSnapshot(
 	if (command !== undefined) return command.run(limit);
 	await sleep(holdMs, undefined, { signal: limit }).catch(() => {});
 	return undefined;
-}
-
-/** Progress for people. Nothing is written while file systems are frozen: stderr may be a file on one of them. */
-class Progress {
-	readonly #write: (text: string) => void;
-	#waiting: string[] | undefined;
-
-	constructor(write: (text: string) => void) {
-		this.#write = write;
-	}
-
-	say(line: string): void {
-		if (this.#waiting) this.#waiting.push(line);
-		else this.#write(`${line}\n`);
-	}
-
-	hold(): void {
-		this.#waiting ??= [];
-	}
-
-	release(): void {
-		const waiting = this.#waiting ?? [];
-		this.#waiting = undefined;
-		for (const line of waiting) this.say(line);
-	}
 }
 
 const optionOf: Readonly<Record<string, string>> = {

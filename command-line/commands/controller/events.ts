@@ -13,12 +13,13 @@ export function addEventsCommand(controller: Command, context: CommandContext, a
 	).action((options: ControllerOptions) =>
 		act(options, async () => {
 			using api = await connectToController(options);
+			const ending = AbortSignal.any([context.stopping, ...(context.readerGone ? [context.readerGone] : [])]);
 			try {
-				for await (const event of api.followEvents(context.stopping))
+				for await (const event of api.followEvents(ending))
 					printResult(context, options.json === true, event, renderEvent);
 			} catch (error) {
-				// To end it by a signal is the way to end it.
-				if (!context.stopping.aborted) throw error;
+				// To end it by a signal, or to go away, is the way to end it.
+				if (!ending.aborted) throw error;
 			}
 			return undefined;
 		}),

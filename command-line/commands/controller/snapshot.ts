@@ -8,6 +8,7 @@ import type { CommandContext } from "../../command-context.ts";
 import { addControllerOptions, type ControllerOptions, connectToController } from "../../controller-access.ts";
 import { printResult, tellError } from "../../output.ts";
 import { parseCount } from "../../parse-count.ts";
+import { makeProgress } from "../../progress.ts";
 import { renderJob } from "../../render-job.ts";
 import type { Act } from "../../run-command-line.ts";
 
@@ -65,6 +66,7 @@ async function waitOrCancel(
 	context: CommandContext,
 ): Promise<ControllerJob> {
 	const overdue = new AbortController();
+	using progress = makeProgress(context, options.json === true);
 	using timers = new DisposableStack();
 	const cancel = () => {
 		const giveUp = (cause?: unknown) =>
@@ -79,8 +81,6 @@ async function waitOrCancel(
 	const wait = (options.follow ?? context.isTerminal) ? api.followJob : api.waitForJob;
 	return await wait(jobId, {
 		signal: overdue.signal,
-		onChange: (job) => {
-			if (!options.json) context.stderr(`${job.state}\n`);
-		},
+		onChange: (job) => progress.say(job.state),
 	});
 }
