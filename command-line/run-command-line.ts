@@ -4,6 +4,7 @@ import { version } from "../contracts/version.ts";
 import type { CommandContext } from "./command-context.ts";
 import { addAgentCommands } from "./commands/agent.ts";
 import { addControllerCommands } from "./commands/controller.ts";
+import { addExplainCommand } from "./commands/explain.ts";
 import { addExtensionAuthorCommands } from "./commands/extension-author.ts";
 import { addExtensionsCommand } from "./commands/extensions.ts";
 import { addReportCommand } from "./commands/report.ts";
@@ -41,6 +42,7 @@ export function makeProgram(context: CommandContext, act: Act): Command {
 	addReportCommand(program, context, act);
 	addExtensionsCommand(program, context, act);
 	addThawCommand(program, context, act);
+	addExplainCommand(program, context, act);
 	addControllerCommands(program, context, act);
 	addExtensionAuthorCommands(program, context, act);
 	overrideExits(program);

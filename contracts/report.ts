@@ -31,6 +31,31 @@ export const becauseTexts = {
 	"evidence-lost": "The evidence was lost: the agent or its extension ended during the job.",
 } as const;
 export type Because = keyof typeof becauseTexts;
+
+/** What to do about each, for `stillpoint explain` and the docs. */
+export const becauseRemedies: Readonly<Record<Because, string>> = {
+	"ordered-crash": "Order level file-system or application.",
+	"no-applications": "Name the applications in drop-in files of scripts.d (docs/scripts.md), or ask for file-system.",
+	"script-failed": "See the script's last output in the report, and run it by hand.",
+	"script-hold-lost": "See the script's last output in the report: its session ended, or the database answered late.",
+	"freeze-disabled": "Set fsFreezeEnabled=true in VMSnapshotScriptPluginConfig.json.",
+	"freeze-failed":
+		"See the file system's error in the report: heavy writers, a slow disk, or a running balance or resize.",
+	"foreign-freeze": "Find the other program that freezes (fsfreeze, another backup agent), and let it thaw.",
+	"thawed-by-other": "Find the other program that thaws; two backup agents must not work on one machine at a time.",
+	"thawed-early": "Raise the hold limit (--limit-ms, holdLimitCapMs), or make the snapshot faster.",
+	"excluded-by-config": "Take it out of fileSystems.exclude, or leave its disk out of the order.",
+	"unsupported-file-system": "Mount it read-only or unmount it for the snapshot, or put it on a disk that is left out.",
+	"not-reached": "Mount it where the agent sees it too, or end the container that holds it.",
+	"appeared-after-plan": "Order again; mount nothing while a snapshot is taken.",
+	"spans-left-out-disk": "Order all disks that the file system lies on.",
+	"mapping-unproved": "See the provider's message; the disk's file systems need UUIDs, or the disk a serial.",
+	"mapping-wrong": "Correct the map of disks: stillpoint controller agents map. The snapshot is of another disk.",
+	"snapshot-failed": "See the error of the job, and the provider's message.",
+	"snapshot-not-taken": "See the error of the job.",
+	"snapshot-outside-window": "The provider must take the snapshot after `frozen` and before it says `done`.",
+	"evidence-lost": "See the agent's log for why it ended, then order again.",
+};
 export const becauseSchema = z.enum(Object.keys(becauseTexts) as [Because, ...Because[]]);
 
 const ms = z.number().nonnegative();

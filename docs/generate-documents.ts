@@ -2,7 +2,8 @@ import { z } from "zod";
 import { configSchema } from "../agent/config-schema.ts";
 import { errorCatalogue, exitStatuses } from "../contracts/errors.ts";
 import { localCalls } from "../contracts/local-calls.ts";
-import { becauseTexts } from "../contracts/report.ts";
+import { protectionReasons } from "../contracts/protection.ts";
+import { type Because, becauseRemedies, becauseTexts } from "../contracts/report.ts";
 import { makeOpenApiDocument } from "../controller/api/openapi-document.ts";
 import { routeTable } from "../controller/api/route-table.ts";
 
@@ -43,15 +44,16 @@ function errorsPage(): string {
 			Object.entries(exitStatuses).map(([status, meaning]) => [status, meaning]),
 		),
 		"## Codes",
-		tableOf(
-			["code", "exit", "retryable", "what happened", "what to do"],
-			Object.entries(errorCatalogue).map(([code, traits]) => [
-				`\`${code}\``,
-				String(traits.exit),
-				traits.retryable ? "yes" : "no",
-				traits.summary,
-				traits.remedy,
-			]),
+		"`stillpoint explain CODE` says the same on the command line.",
+		...Object.entries(errorCatalogue).map(([code, { summary, remedy, exit, retryable }]) =>
+			[
+				`### ${code}`,
+				"",
+				summary,
+				"",
+				`- **What to do:** ${remedy}`,
+				`- **Exit status:** ${exit}. ${retryable ? "The same again may succeed later." : "Not before a person changes something."}`,
+			].join("\n"),
 		),
 	);
 }
@@ -61,8 +63,14 @@ function becausePage(): string {
 		"Why a snapshot is worth what the report says",
 		"The words of `because` in a report, for a disk and for the whole job.",
 		tableOf(
-			["word", "meaning"],
-			Object.entries(becauseTexts).map(([word, text]) => [`\`${word}\``, text]),
+			["word", "meaning", "what to do"],
+			Object.entries(becauseTexts).map(([word, text]) => [`\`${word}\``, text, becauseRemedies[word as Because]]),
+		),
+		"## Protection",
+		"`stillpoint status` judges by the jobs that the agent knows. `protected`: the newest good recovery point is no older than `protection.maxAgeMs` of the [configuration](configuration.md), and nothing stands against it. `degraded`: there is one that is young enough, but something is wrong that will cost the next one, or already did. `unprotected`: there is none, or only one that is too old. Good is a job without an error that is worth at least `protection.level` (`achieved`, or `held` where the asker took the snapshot itself); jobs that were cancelled say nothing. The words of `why`, the gravest first:",
+		tableOf(
+			["word", "meaning", "what to do"],
+			Object.entries(protectionReasons).map(([word, { summary, remedy }]) => [`\`${word}\``, summary, remedy]),
 		),
 	);
 }
