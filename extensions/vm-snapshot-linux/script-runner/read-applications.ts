@@ -1,28 +1,73 @@
 import type { SnapshotRequest } from "../../../contracts/extension.ts";
+import type { OtherScripts } from "../../../contracts/other-scripts.ts";
 import type { ApplicationScripts, BadScripts, CheckTrust } from "./application-scripts.ts";
+import { byCodeUnit, nothingFound } from "./sources/found-scripts.ts";
+import { type AzureScripts, readAzureScripts } from "./sources/read-azure-scripts.ts";
+import { readAzureWorkload } from "./sources/read-azure-workload.ts";
 import { readDropIns } from "./sources/read-drop-ins.ts";
+import { qemuHooks, readHookFolders, vmwareHooks } from "./sources/read-hook-folders.ts";
 
 export type ConfiguredApplications = {
-	/** By order, then source, then name. */
+	/** By order, then source, then name. Names are unique, also among `bad`. */
 	readonly applications: readonly ApplicationScripts[];
 	readonly bad: readonly BadScripts[];
-	/** False: the admin said that nothing shall be frozen (`fsFreezeEnabled` of Azure's script configuration). */
-	readonly freezes: boolean;
+	/** For people: what is configured and not used, and why. */
+	readonly notes: readonly string[];
+	/** The admin said in this file that nothing shall be frozen (`fsFreezeEnabled` of Azure's script configuration). */
+	readonly freezeDisabledBy: string | undefined;
 };
 
 /** All that is configured on the machine, of whatever kind. */
 export async function readApplications(
-	{ scriptsFolder }: Pick<SnapshotRequest, "scriptsFolder" | "otherScripts">,
+	{ scriptsFolder, otherScripts }: Pick<SnapshotRequest, "scriptsFolder" | "otherScripts">,
 	checkTrust: CheckTrust,
 ): Promise<ConfiguredApplications> {
+	const hooks = { checkTrust, deadlineMs: otherScripts.hookDeadlineMs };
 	const dropIns = await readDropIns(scriptsFolder, checkTrust);
-	const applications = dropIns.scripts.toSorted(
-		(a, b) => a.order - b.order || compare(a.source, b.source) || compare(a.name, b.name),
-	);
-	return { applications, bad: dropIns.bad, freezes: true };
+	const azure = await readAzure(otherScripts.azureFolder, checkTrust);
+	const sources = [
+		{ applications: dropIns.scripts, bad: dropIns.bad, notes: [] },
+		azure,
+		await readHookFolders(otherScripts.qemuHookFolders, qemuHooks, hooks),
+		await readHookFolders(otherScripts.vmwareHookFolders, vmwareHooks, hooks),
+	];
+	const names = new Set<string>();
+	return {
+		applications: sources
+			.flatMap(({ applications }) => applications)
+			.map((one) => ({ ...one, name: unique(one.name, names) }))
+			.sort((a, b) => a.order - b.order || byCodeUnit(a.source, b.source) || byCodeUnit(a.name, b.name)),
+		bad: sources.flatMap(({ bad }) => bad).map((one) => ({ ...one, name: unique(one.name, names) })),
+		notes: sources.flatMap(({ notes }) => notes),
+		freezeDisabledBy: azure.freezeDisabledBy,
+	};
 }
 
-/** By code unit, so that the order does not depend on the machine's language. */
-function compare(a: string, b: string): number {
-	return a < b ? -1 : a > b ? 1 : 0;
+/** The file in which the machine's admin said that nothing shall be frozen. */
+export async function findFreezeDisabled(
+	{ azureFolder }: OtherScripts,
+	checkTrust: CheckTrust,
+): Promise<string | undefined> {
+	return (await readAzure(azureFolder, checkTrust)).freezeDisabledBy;
+}
+
+/** Never both: a database in `workload.conf` takes the place of the scripts, as in Azure's extension. */
+async function readAzure(folder: string | null, checkTrust: CheckTrust): Promise<AzureScripts> {
+	if (folder === null) return { ...nothingFound, freezeDisabledBy: undefined };
+	const workload = await readAzureWorkload(folder, checkTrust);
+	const scripts = await readAzureScripts(folder, checkTrust);
+	if (!workload.isNamed) {
+		return { ...scripts, bad: [...workload.bad, ...scripts.bad], notes: [...workload.notes, ...scripts.notes] };
+	}
+	const unused = scripts.applications.length + scripts.bad.length;
+	const why = `${folder}: the script plugin is not used, because workload.conf names a database`;
+	return { ...workload, notes: [...workload.notes, ...(unused === 0 ? [] : [why])], freezeDisabledBy: undefined };
+}
+
+/** A drop-in file may be called like anything. */
+function unique(name: string, taken: Set<string>): string {
+	let result = name;
+	for (let count = 2; taken.has(result); count += 1) result = `${name} (${count})`;
+	taken.add(result);
+	return result;
 }

@@ -5,6 +5,7 @@ import { type ScriptDropIn, scriptDropInSchema } from "../../../../contracts/scr
 import { findSmallFile } from "../../../../platform/read-small-file.ts";
 import { checkJson, parseJson } from "../../../../platform/read-small-json.ts";
 import type { ApplicationScripts, BadScripts, CheckTrust } from "../application-scripts.ts";
+import { byCodeUnit } from "./found-scripts.ts";
 
 export type DropIns = {
 	/** Of enabled files. */
@@ -74,7 +75,7 @@ async function readNames(folder: string): Promise<string[]> {
 	if (names.length > maxFiles) {
 		throw new StillpointError("script-config-invalid", `${folder}: more than ${maxFiles} files`);
 	}
-	return names.map((name) => name.slice(0, -".json".length)).sort(compare);
+	return names.map((name) => name.slice(0, -".json".length)).sort(byCodeUnit);
 }
 
 async function readText(path: string): Promise<string> {
@@ -86,9 +87,4 @@ async function readText(path: string): Promise<string> {
 function onFailureOf(content: unknown): "fail" | "continue" {
 	const word = typeof content === "object" && content !== null && "onFailure" in content ? content.onFailure : "fail";
 	return word === "continue" ? "continue" : "fail";
-}
-
-/** By code unit, so that the order does not depend on the machine's language. */
-function compare(a: string, b: string): number {
-	return a < b ? -1 : a > b ? 1 : 0;
 }
