@@ -73,6 +73,11 @@ export class ClientProcess {
 		return this.#isEnded;
 	}
 
+	/** All of its stderr that is kept, in one line of at most 1000 characters. */
+	stderrText() {
+		return this.#stderr.replace(/\s+/g, " ").trim().slice(-1000);
+	}
+
 	/** The last line of its stderr. */
 	stderrTail() {
 		return this.#stderr.trim().split("\n").at(-1) ?? "";
