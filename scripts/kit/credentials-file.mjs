@@ -9,6 +9,17 @@ const maxBytes = 64 * 1024;
 
 /** @returns {string} its text. @throws HoldError `config`, which says what to do about it */
 export function readCredentialsFile(path) {
+	using file = openCredentialsFile(path);
+	return readFileSync(file.descriptor, "utf8");
+}
+
+/**
+ * For a client that reads the file itself: at the returned `path` it finds the very file that was looked at, as long as
+ * this process lives and keeps it open. For a client that runs as the same user.
+ *
+ * @returns {{descriptor: number, path: string} & Disposable} @throws HoldError `config`
+ */
+export function openCredentialsFile(path) {
 	let descriptor;
 	try {
 		descriptor = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
@@ -18,15 +29,18 @@ export function readCredentialsFile(path) {
 		if (uid !== own) refuse(path, `belongs to uid ${uid}: chown ${own === 0 ? "root" : own} ${path}`);
 		if ((mode & 0o077) !== 0) refuse(path, `is open to others (mode ${(mode & 0o777).toString(8)}): chmod 600 ${path}`);
 		if (size > maxBytes) refuse(path, `is larger than ${maxBytes} bytes`);
-		return readFileSync(descriptor, "utf8");
 	} catch (error) {
+		if (descriptor !== undefined) closeSync(descriptor);
 		if (error instanceof HoldError) throw error;
 		const why =
 			error.code === "ENOENT" ? "does not exist" : error.code === "ELOOP" ? "is a symbolic link" : error.message;
 		throw new HoldError(exits.config, `credentials file ${path} ${why}`, { cause: error });
-	} finally {
-		if (descriptor !== undefined) closeSync(descriptor);
 	}
+	return {
+		descriptor,
+		path: `/proc/${process.pid}/fd/${descriptor}`,
+		[Symbol.dispose]: () => closeSync(descriptor),
+	};
 }
 
 function refuse(path, why) {
