@@ -83,6 +83,11 @@ export class ClientProcess {
 		return this.#stderr.trim().split("\n").at(-1) ?? "";
 	}
 
+	/** What it printed since the last question: of a client that goes on after an error without printing the mark. */
+	get answerSoFar() {
+		return this.#stdout;
+	}
+
 	/**
 	 * Sends `text`, which must make the client print `mark` on a line of its own after the answer, and returns the lines
 	 * before it. One at a time. After one that failed all others fail: whose answer came would not be known.

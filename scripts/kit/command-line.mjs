@@ -25,7 +25,11 @@ export function readCommandLine(name, usage, args, options, check) {
 	try {
 		const { values, positionals } = parseArgs({
 			args,
-			options: { ...options, "dry-run": { type: "boolean", default: false }, help: { type: "boolean", default: false } },
+			options: {
+				...options,
+				"dry-run": { type: "boolean", default: false },
+				help: { type: "boolean", default: false },
+			},
 			allowPositionals: true,
 		});
 		if (values.help) {
