@@ -11,7 +11,7 @@ import { type MachineIdentity, readMachineIdentity } from "../platform/linux/mac
 import type { LedgerThawResult } from "../platform/linux/rescue-thaw.ts";
 import { serveLocalChannel } from "../platform/local-channel.ts";
 import { type ExtensionHost, makeExtensionHost } from "./extension-host/extension-host.ts";
-import { requireSnapshotExtension } from "./extension-host/find-extensions.ts";
+import { findSnapshotExtension, requireSnapshotExtension } from "./extension-host/find-extensions.ts";
 import { azureLimits } from "./extension-host/host-ports.ts";
 import { startSnapshotCommand } from "./extension-host/run-snapshot.ts";
 import { findStatusReport, statusPath, trimStatusFiles, writeStatusReport } from "./extension-host/status-file.ts";
@@ -29,6 +29,8 @@ import { makeLocalHandlers } from "./local-handlers.ts";
 import type { Log } from "./log.ts";
 import { isOtherMachine, lastingIdentity, parseIdentity } from "./machine-change.ts";
 import { journalPutAsideName, openOwnJournal } from "./open-own-journal.ts";
+import { judgeProtection } from "./protection.ts";
+import { openReadersChannel } from "./readers-channel.ts";
 import { recoverExtension } from "./recover-extension.ts";
 import type { JobStart } from "./run-job.ts";
 import type { Part } from "./run-parts.ts";
@@ -36,6 +38,8 @@ import { forgetSnapshotTold, noteSnapshotTold } from "./snapshot-told.ts";
 import { closeUnfinishedJobs } from "./start-recovery.ts";
 import type { WriteHold } from "./write-hold.ts";
 
+/** Of the newest jobs: whether the machine is protected, and since when. */
+const jobsJudged = 1_000;
 /** Less than the extension waits for an answer. */
 const inventoryLimitMs = 4_000;
 
@@ -140,6 +144,8 @@ export function composeAgent(base: AgentBase): Part[] {
 		const job = isHidden ? undefined : running;
 		const reports = records.outbox.count(parts.link?.controller);
 		const summary = job === undefined ? undefined : records.find(job.order.jobId)?.summary;
+		const link = { enrolled: false, connected: false, ...parts.link?.state };
+		const { installed } = require(parts.extensions);
 		return {
 			schemaVersion: 1,
 			version,
@@ -147,19 +153,24 @@ export function composeAgent(base: AgentBase): Part[] {
 			hostname: hostname(),
 			startedAt,
 			link: {
-				enrolled: false,
-				connected: false,
-				...parts.link?.state,
+				...link,
 				unsentReports: reports.due,
 				...(reports.heldBack === 0 || forController !== undefined ? {} : { heldBackReports: reports.heldBack }),
 			},
-			extensions: require(parts.extensions).installed.map(({ name, version, state }) => ({ name, version, state })),
+			extensions: installed.map(({ name, version, state }) => ({ name, version, state })),
 			...(summary === undefined ? {} : { job: summary }),
 			frozen: (job?.frozenMountPoints() ?? []).map((mountPoint) => ({
 				mountPoint,
 				state: job?.phase === "freezing" ? "freezing" : "frozen",
 			})),
 			lastJobs: records.list(10, forController),
+			protection: judgeProtection({
+				jobs: records.list(jobsJudged, forController),
+				wanted: config.protection,
+				link,
+				canSnapshot: findSnapshotExtension(installed, config.extensions.snapshot) !== undefined,
+				nowMs: Date.now(),
+			}),
 		};
 	}
 
@@ -257,9 +268,21 @@ export function composeAgent(base: AgentBase): Part[] {
 					signal: stopped.signal,
 					onPeerFault: (error) => channelLog.warn("a peer was cut off", { error }),
 				});
+				const readers =
+					config.readersGroup === undefined
+						? undefined
+						: await openReadersChannel({
+								runDir,
+								group: config.readersGroup,
+								handlers,
+								isFrozen: () => runner.mayBeFrozen,
+								log: channelLog,
+								signal: stopped.signal,
+							});
 				return {
 					async [Symbol.asyncDispose]() {
 						await runner[Symbol.asyncDispose]();
+						await readers?.[Symbol.asyncDispose]();
 						await server[Symbol.asyncDispose]();
 					},
 				};

@@ -1,6 +1,7 @@
 /** The agent's configuration. The docs page and the JSON Schema for editors are made from this. Times are ms. */
 import { z } from "zod";
 import { fileSystemFilterSchema } from "../contracts/extension.ts";
+import { levelSchema } from "../contracts/level.ts";
 import { otherScriptsSchema } from "../contracts/other-scripts.ts";
 
 const absolutePath = z.string().startsWith("/", "must be an absolute path").max(1024);
@@ -70,6 +71,28 @@ export const configSchema = z.strictObject({
 				),
 		})
 		.prefault({}),
+	protection: z
+		.strictObject({
+			level: levelSchema
+				.exclude(["none"])
+				.default("file-system")
+				.describe("The least level that counts as a good recovery point when the agent says whether it is protected."),
+			maxAgeMs: z
+				.int()
+				.min(60_000)
+				.max(31_536_000_000)
+				.nullable()
+				.default(93_600_000)
+				.describe("A good recovery point protects for so long (26 h: a daily one may be late); null: for ever."),
+		})
+		.prefault({}),
+	readersGroup: z
+		.string()
+		.regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$/, "must be the name or number of a group")
+		.optional()
+		.describe(
+			"Group whose members may read status, jobs and reports without root, on a socket of its own. Default: nobody.",
+		),
 	stopLimitMs: z
 		.int()
 		.min(1_000)

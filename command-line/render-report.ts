@@ -1,69 +1,103 @@
-import { becauseTexts, type Report } from "../contracts/report.ts";
-import { humanMs, table } from "./output.ts";
+/** A report as a page for people: the level first, then why, what writers felt, and the evidence. */
+import { becauseTexts, type Report, type ScriptReport } from "../contracts/report.ts";
+import { type Cell, fields, type Page, paint, plainPage, table } from "./layout.ts";
+import { humanMs, humanTime } from "./output.ts";
+import { levelTones } from "./render-jobs.ts";
 
-/** A report as a page for people: the level first, then why, then the evidence. */
-export function renderReport(report: Report): string {
-	const worth = report.achieved === null ? `unknown (the hold was worth ${report.held})` : report.achieved;
-	const lines = [
-		`Job ${report.jobId}`,
-		`  level      ${worth}   (asked ${report.requested}, accepted ${report.accepted})`,
-		`  started    ${report.startedAt}, took ${humanMs(report.durationMs)}`,
-		`  by         ${report.extension.name} ${report.extension.version}`,
+export function renderReport(report: Report, page: Page = plainPage): string {
+	const parts = [
+		`Job ${paint(report.jobId, "strong", page)}\n${fields(summaryRows(report), page)}`,
+		part("Disks", page, diskRows(report), [0]),
+		part("File systems", page, fileSystemRows(report)),
+		...(report.scripts.length > 0 ? [`Scripts\n${renderScripts(report.scripts, page)}`] : []),
+		part("Not covered", page, notCoveredRows(report)),
+		...withoutStorage(report),
 	];
-	if (report.error) lines.push(`  error      ${report.error.code}: ${report.error.message}`);
-	for (const code of report.because) lines.push(`  because    ${becauseTexts[code]}`);
-	if (report.window) {
-		const { freezeMs, heldMs, thawMs, skewMs } = report.window;
-		lines.push(
-			`  window     freeze ${humanMs(freezeMs)}, held ${humanMs(heldMs)}, thaw ${humanMs(thawMs)}, skew ${humanMs(skewMs)}`,
-		);
+	return `${parts.filter((one) => one !== "").join("\n\n")}\n`;
+}
+
+function summaryRows(report: Report): [string, Cell][] {
+	const { achieved, held, error, window, because, disks } = report;
+	const worth = achieved === null ? `unknown (the hold was worth ${held})` : achieved;
+	const asked = `${worth}   (asked ${report.requested}, accepted ${report.accepted})`;
+	const rows: [string, Cell][] = [["level", { text: asked, tone: levelTones[achieved ?? held] }]];
+	const words = [...new Set([...because, ...disks.filter((one) => one.included).flatMap((one) => one.because)])];
+	words.forEach((word, index) => {
+		rows.push([index === 0 ? "because" : "", `${becauseTexts[word]} [${word}]`]);
+	});
+	if (error) rows.push(["error", { text: `${error.code}: ${error.message}`, tone: "bad" }]);
+	rows.push(["started", `${humanTime(report.startedAt)}, took ${humanMs(report.durationMs)}`]);
+	rows.push(["by", `${report.extension.name} ${report.extension.version}`]);
+	if (window !== undefined) {
+		const { freezeMs, heldMs, thawMs, skewMs, predictedMs } = window;
+		rows.push([
+			"window",
+			`freeze ${humanMs(freezeMs)}, held ${humanMs(heldMs)}, thaw ${humanMs(thawMs)}, skew ${humanMs(skewMs)}` +
+				(predictedMs === undefined ? "" : `; predicted ${humanMs(predictedMs)}`),
+		]);
+		const syncMs = Math.max(0, ...report.fileSystems.map((one) => one.syncMs ?? 0));
+		const synced = syncMs > 0 ? `; before it data was written out for ${humanMs(syncMs)}` : "";
+		rows.push(["writers", `waited for ${humanMs(freezeMs + heldMs + thawMs)} at most${synced}`]);
 	}
-	if (report.disks.length > 0) {
-		lines.push("", "Disks");
-		const rows = report.disks
-			.filter((disk) => disk.included)
-			.map((disk) => [disk.name, disk.achieved ?? "unknown", disk.because.map((code) => becauseTexts[code]).join(" ")]);
-		lines.push(indent(table([["disk", "level", "because"], ...rows])));
-	}
-	if (report.fileSystems.length > 0) {
-		lines.push("", "File systems");
-		const rows = report.fileSystems.map((one) => [
+	return rows;
+}
+
+function diskRows({ disks }: Report): Cell[][] {
+	const rows = disks
+		.filter((disk) => disk.included)
+		.map((disk): Cell[] => {
+			const level = disk.achieved ?? "unknown";
+			return [disk.name, { text: level, tone: levelTones[disk.achieved ?? disk.held] }, disk.because.join(", ")];
+		});
+	return rows.length > 0 ? [["disk", "level", "because"], ...rows] : [];
+}
+
+function fileSystemRows({ fileSystems }: Report): Cell[][] {
+	const rows = fileSystems.flatMap((one): Cell[][] => {
+		const isGood = one.result === "thawed";
+		const result = one.result === "pending" ? "not frozen" : one.result;
+		const times = [one.syncMs, one.freezeMs, one.heldMs, one.thawMs].map(humanMs);
+		const row: Cell[] = [
 			one.mountPoint,
 			one.fsType,
 			one.disks.join(","),
-			one.result === "pending" ? "not frozen" : one.result,
-			humanMs(one.syncMs),
-			humanMs(one.freezeMs),
-			humanMs(one.heldMs),
-			humanMs(one.thawMs),
-			one.error ?? "",
-		]);
-		lines.push(
-			indent(table([["mount point", "type", "disks", "result", "sync", "freeze", "held", "thaw", ""], ...rows])),
-		);
-	}
-	if (report.scripts.length > 0) {
-		lines.push("", "Scripts");
-		const rows = report.scripts.map((one) => [
-			one.name,
-			one.phase,
-			one.timedOut ? "timed out" : (one.signal ?? `exit ${one.exitCode ?? "?"}`),
-			one.held === undefined ? "" : one.held ? "held" : "NOT held",
-			humanMs(one.durationMs),
-			one.error?.message ?? "",
-		]);
-		lines.push(indent(table([["application", "phase", "ended", "hold", "took", ""], ...rows])));
-	}
-	const named = report.notCovered.filter((one) => one.why !== "no-storage");
-	if (named.length > 0) {
-		lines.push("", "Not covered");
-		lines.push(indent(table(named.map((one) => [one.what, one.why, one.detail ?? ""]))));
-	}
-	const without = report.notCovered.length - named.length;
-	if (without > 0) lines.push("", `${without} mounts have no storage of their own (tmpfs, overlay): see --json.`);
-	return `${lines.join("\n")}\n`;
+			{ text: result, tone: isGood ? "good" : "bad" },
+			...times,
+		];
+		return one.error === undefined ? [row] : [row, [`  ${one.error}`]];
+	});
+	return rows.length > 0 ? [["mount point", "type", "disks", "result", "sync", "freeze", "held", "thaw"], ...rows] : [];
 }
 
-function indent(text: string): string {
-	return text.replaceAll(/^/gm, "  ").replaceAll(/ +$/gm, "");
+function renderScripts(scripts: readonly ScriptReport[], page: Page): string {
+	const rows = scripts.flatMap((one): Cell[][] => {
+		const isGood = one.error === undefined && !one.timedOut && one.held !== false && (one.exitCode ?? 0) === 0;
+		const ended = one.timedOut ? "timed out" : (one.signal ?? `exit ${one.exitCode ?? "?"}`);
+		const hold = one.held === undefined ? "" : one.held ? "held" : "NOT held";
+		return [[one.name, one.phase, { text: ended, tone: isGood ? "good" : "bad" }, hold, humanMs(one.durationMs)]];
+	});
+	const lines = table([["application", "phase", "ended", "hold", "took"], ...rows], { page, indent: 2, head: true });
+	const said = scripts.flatMap((one): [string, Cell][] => {
+		const last = one.outputTail.trimEnd().split("\n").at(-1)?.trim() ?? "";
+		return [
+			...(one.error === undefined ? [] : [[one.name, { text: one.error.message, tone: "bad" }] as [string, Cell]]),
+			...(last === "" ? [] : [[one.name, last] as [string, Cell]]),
+		];
+	});
+	const width = Math.max(11, ...said.map(([name]) => Math.min(24, name.length)));
+	return said.length === 0 ? lines : `${lines}\n  last words\n${fields(said, page, width)}`;
+}
+
+function notCoveredRows({ notCovered }: Report): Cell[][] {
+	return notCovered.filter((one) => one.why !== "no-storage").map((one) => [one.what, one.why, one.detail ?? ""]);
+}
+
+function withoutStorage({ notCovered }: Report): string[] {
+	const count = notCovered.filter((one) => one.why === "no-storage").length;
+	return count === 0 ? [] : [`${count} mounts have no storage of their own (tmpfs, overlay): see --json.`];
+}
+
+function part(title: string, page: Page, rows: Cell[][], whole: number[] = []): string {
+	const head = title !== "Not covered";
+	return rows.length === 0 ? "" : `${title}\n${table(rows, { page, indent: 2, whole, head })}`;
 }

@@ -7,6 +7,7 @@ import { addControllerCommands } from "./commands/controller.ts";
 import { addExplainCommand } from "./commands/explain.ts";
 import { addExtensionAuthorCommands } from "./commands/extension-author.ts";
 import { addExtensionsCommand } from "./commands/extensions.ts";
+import { addJobsCommand } from "./commands/jobs.ts";
 import { addReportCommand } from "./commands/report.ts";
 import { addSnapshotCommand } from "./commands/snapshot.ts";
 import { addStatusCommand } from "./commands/status.ts";
@@ -39,6 +40,7 @@ export function makeProgram(context: CommandContext, act: Act): Command {
 	addAgentCommands(program, context, act);
 	addSnapshotCommand(program, context, act);
 	addStatusCommand(program, context, act);
+	addJobsCommand(program, context, act);
 	addReportCommand(program, context, act);
 	addExtensionsCommand(program, context, act);
 	addThawCommand(program, context, act);

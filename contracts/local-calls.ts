@@ -8,9 +8,18 @@ import { freezeResultSchema } from "./freezer-protocol.ts";
 import { errorShapeSchema, holdCommandSchema, jobPhaseSchema, orderAnswerSchema } from "./hold-protocol.ts";
 import { levelSchema } from "./level.ts";
 import { idSchema, orderSchema } from "./order.ts";
+import { protectionSchema } from "./protection.ts";
 import { reportSchema } from "./report.ts";
 
 export const localProtocolVersion = 1;
+
+/**
+ * The second socket, for members of the configured `readersGroup`: it answers the calls that need `read` and no others.
+ * In a folder of its own, because the run folder is root's alone.
+ */
+export function readersSocketPath(runFolder: string): string {
+	return `${runFolder.replace(/\/+$/, "")}-read/agent-read.sock`;
+}
 
 export const jobSummarySchema = z.object({
 	jobId: idSchema,
@@ -47,7 +56,9 @@ export const agentStatusSchema = z.object({
 	/** The job that runs, if any, and what may be frozen by it. */
 	job: jobSummarySchema.optional(),
 	frozen: z.array(z.object({ mountPoint: z.string(), state: freezeResultSchema })),
+	/** Newest first. */
 	lastJobs: z.array(jobSummarySchema),
+	protection: protectionSchema,
 });
 export type AgentStatus = z.infer<typeof agentStatusSchema>;
 

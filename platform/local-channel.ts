@@ -3,9 +3,11 @@
  * node-ipc, and only in its profile "assured": in "fast" any peer can end the process with one frame, and in every
  * profile a handler that throws does, so every handler here is wrapped.
  *
- * Peers are not told apart by identity: the folder of the socket (0700 of root) is the gate.
+ * Peers are not told apart by identity: the folder of the socket (0700 of root) is the gate. The readers' socket is the
+ * exception: there the folder lets a group in ("assured" would close it, so its profile is "guarded"), the table says
+ * what may be asked, and each peer and all of them together can hold only a little of our memory.
  */
-import { chmodSync, lstatSync, unlinkSync } from "node:fs";
+import { chmodSync, chownSync, lstatSync, unlinkSync } from "node:fs";
 import { connect as connectSocket, type Socket } from "node:net";
 import { basename, dirname } from "node:path";
 import { IPCModule } from "node-ipc";
@@ -35,6 +37,11 @@ import { within } from "./within.ts";
 
 const probeLimitMs = 2_000;
 const defaultCallLimitMs = 30_000;
+/** Of the readers' socket: 8 peers hold less than 24 MiB of ours, whatever they do. */
+const readersLimits = { maxMessageSize: 1024 * 1024, maxPendingBytes: 2 * 1024 * 1024, maxConnections: 8 };
+const readerIdleMs = 30_000;
+/** Calls of one reader that are being answered at a time. */
+const callsPerReader = 4;
 
 /** One connection. Calls of one connection start in the order of their arrival; answers come as they are ready. */
 export type LocalCaller = {
@@ -48,8 +55,10 @@ export type LocalHandlers = {
 };
 
 export type LocalChannelServerOptions = {
-	/** Directly inside a folder of this user with mode 0700; on tmpfs. At most 107 bytes. */
+	/** Directly inside a folder of this user with mode 0700 (of readers: as the caller made it); on tmpfs. At most 107 bytes. */
 	socketPath: string;
+	/** Makes it a readers' socket of this group: calls that need `write` are refused with `not-allowed`. */
+	readersGid?: number;
 	handlers: LocalHandlers;
 	/** While true, calls that are not `whileFrozen` are refused with `job-running`. */
 	isFrozen(): boolean;
@@ -67,8 +76,9 @@ export async function serveLocalChannel(options: LocalChannelServerOptions): Pro
 	const { socketPath, signal } = options;
 	signal.throwIfAborted();
 	await clearStaleSocket(socketPath);
-	const ipc = newIpc(dirname(socketPath), basename(socketPath));
-	const callers = new Map<Socket, { caller: LocalCaller; close: AbortController }>();
+	const isShared = options.readersGid !== undefined;
+	const ipc = newIpc(dirname(socketPath), basename(socketPath), isShared);
+	const callers = new Map<Socket, { caller: LocalCaller; close: AbortController; calls: number }>();
 	ipc.serve(socketPath);
 	const server = ipc.server;
 	// A guest that is gone is no fault; whatever the library throws for a frame that does not fit is answered or dropped.
@@ -101,7 +111,8 @@ export async function serveLocalChannel(options: LocalChannelServerOptions): Pro
 			},
 			closed: close.signal,
 		};
-		callers.set(socket, { caller, close });
+		callers.set(socket, { caller, close, calls: 0 });
+		if (isShared) socket.setTimeout(readerIdleMs, () => socket.destroy());
 	});
 	server.on("close", (socket: Socket) => {
 		const known = callers.get(socket);
@@ -117,13 +128,24 @@ export async function serveLocalChannel(options: LocalChannelServerOptions): Pro
 			socket.destroy();
 			return;
 		}
-		void answer(call.data, known.caller, options).then(
-			(result) => reply(socket, call.data.id, { result }),
-			(error: unknown) => reply(socket, call.data.id, { error: asStillpointError(error) }),
-		);
+		if (isShared && known.calls >= callsPerReader) {
+			const error = new StillpointError("rate-limited", `${callsPerReader} calls of this connection wait already`);
+			reply(socket, call.data.id, { error });
+			return;
+		}
+		known.calls += 1;
+		void answer(call.data, known.caller, options)
+			.then(
+				(result) => reply(socket, call.data.id, { result }),
+				(error: unknown) => reply(socket, call.data.id, { error: asStillpointError(error) }),
+			)
+			.finally(() => {
+				known.calls -= 1;
+			});
 	});
 	await listening(server, options);
-	chmodSync(socketPath, 0o600);
+	if (options.readersGid !== undefined) chownSync(socketPath, process.getuid?.() ?? 0, options.readersGid);
+	chmodSync(socketPath, isShared ? 0o660 : 0o600);
 	let stopped = false;
 	const stop = () => {
 		if (stopped) return;
@@ -147,7 +169,9 @@ async function answer(call: WireCall, caller: LocalCaller, options: LocalChannel
 	if (!Object.hasOwn(localCalls, call.name))
 		throw new StillpointError("message-invalid", `unknown call "${call.name}"`, { details: { name: call.name } });
 	const name = call.name as LocalCallName;
-	const { input, output, whileFrozen } = localCalls[name];
+	const { input, output, needs, whileFrozen } = localCalls[name];
+	if (options.readersGid !== undefined && needs !== "read")
+		throw new StillpointError("not-allowed", `${name} needs root: the readers' socket only tells`);
 	const params = input.safeParse(call.params);
 	if (!params.success) throw schemaError(name, params.error);
 	if (!whileFrozen && options.isFrozen())
@@ -172,6 +196,8 @@ export type LocalChannelClientOptions = {
 	socketPath: string;
 	connectLimitMs: number;
 	signal?: AbortSignal;
+	/** A readers' socket, in a folder that is not ours. */
+	isShared?: boolean;
 	onNotification?(name: LocalNotificationName, params: unknown): void;
 	/** Once, when the connection ended for any reason but disposal. */
 	onClosed?(): void;
@@ -181,7 +207,7 @@ export type LocalChannelClientOptions = {
 export async function connectLocalChannel(options: LocalChannelClientOptions): Promise<LocalChannelClient> {
 	options.signal?.throwIfAborted();
 	checkSocketPath(options.socketPath);
-	const ipc = newIpc(dirname(options.socketPath), "agent");
+	const ipc = newIpc(dirname(options.socketPath), "agent", options.isShared === true);
 	const waiting = new Map<number, { resolve(result: unknown): void; reject(error: unknown): void }>();
 	const close = new AbortController();
 	let nextId = 1;
@@ -264,15 +290,15 @@ export async function connectLocalChannel(options: LocalChannelClientOptions): P
 }
 
 /** An instance of its own for each end: the library's singleton and its `of` are shared by the whole process. */
-function newIpc(socketRoot: string, id: string) {
+function newIpc(socketRoot: string, id: string, isShared: boolean) {
 	const ipc = new IPCModule();
 	Object.assign(ipc.config, {
 		socketRoot,
 		id,
 		silent: true,
-		parser: "assured",
+		parser: isShared ? "guarded" : "assured",
 		allowedEvents: wireEvents,
-		secureSocketRoot: true,
+		secureSocketRoot: !isShared,
 		// Stale sockets are ours to judge: the library unlinks without asking whether another server listens.
 		unlink: false,
 		maxMessageSize: maxWireMessageBytes,
@@ -281,6 +307,7 @@ function newIpc(socketRoot: string, id: string) {
 		maxConnections: 64,
 		maxRetries: 0,
 		stopRetrying: true,
+		...(isShared ? readersLimits : {}),
 	});
 	return ipc;
 }

@@ -35,26 +35,30 @@ export async function findInstalled(extensionsDir: string): Promise<InstalledExt
 	return found.sort((a, b) => a.name.localeCompare(b.name) || compareVersions(a.version, b.version));
 }
 
-/**
- * The newest enabled extension that can take snapshots, of that name when one is given.
- * @throws `extension-missing`
- */
-export function requireSnapshotExtension(
+/** The newest enabled extension that can take snapshots, of that name when one is given. */
+export function findSnapshotExtension(
 	installed: readonly InstalledExtension[],
 	name: string | undefined,
-): InstalledExtension {
+): InstalledExtension | undefined {
 	const able = installed.filter(
 		(one) =>
 			one.state === "Enabled" &&
 			one.manifest.handlerManifest.snapshotCommand !== undefined &&
 			(name === undefined || one.name === name),
 	);
-	const first = able[0];
-	if (first === undefined)
-		throw new StillpointError("extension-missing", `no enabled extension ${name ?? ""} has a snapshotCommand`, {
-			details: { installed: installed.map((one) => `${one.name} ${one.version}: ${one.state}`) },
-		});
-	return able.findLast((one) => one.name === first.name) ?? first;
+	return able.findLast((one) => one.name === able[0]?.name);
+}
+
+/** The same. @throws `extension-missing` */
+export function requireSnapshotExtension(
+	installed: readonly InstalledExtension[],
+	name: string | undefined,
+): InstalledExtension {
+	const found = findSnapshotExtension(installed, name);
+	if (found !== undefined) return found;
+	throw new StillpointError("extension-missing", `no enabled extension ${name ?? ""} has a snapshotCommand`, {
+		details: { installed: installed.map((one) => `${one.name} ${one.version}: ${one.state}`) },
+	});
 }
 
 function hasManifest(folder: string): Promise<boolean> {

@@ -2,7 +2,8 @@ import type { Command } from "commander";
 import { StillpointError } from "../../contracts/errors.ts";
 import type { ExtensionInfo } from "../../contracts/local-calls.ts";
 import type { CommandContext } from "../command-context.ts";
-import { addLocalAgentOptions, connectLocalAgent } from "../local-agent.ts";
+import { type Page, paint } from "../layout.ts";
+import { addLocalAgentOptions, connectLocalAgent, connectToReadAgent } from "../local-agent.ts";
 import { humanMs, printResult, table } from "../output.ts";
 import type { Act } from "../run-command-line.ts";
 
@@ -30,8 +31,8 @@ export function addExtensionsCommand(program: Command, context: CommandContext, 
 			const all = await call(options, "extensions.list", listLimitMs);
 			const extensions = all.filter((one) => idOf(one) === name || one.name === name);
 			if (extensions.length === 0) throw new StillpointError("not-found", `there is no extension ${name}`);
-			printResult(context, options.json === true, { extensions }, (found) =>
-				found.extensions.map(renderOne).join("\n\n"),
+			printResult(context, options.json === true, { extensions }, (found, page) =>
+				found.extensions.map((one) => renderOne(one, page)).join("\n\n"),
 			);
 			return undefined;
 		}),
@@ -47,7 +48,9 @@ export function addExtensionsCommand(program: Command, context: CommandContext, 
 	);
 
 	async function call(options: Options, name: "extensions.list" | "extensions.apply", limitMs: number) {
-		await using agent = await connectLocalAgent(options.runDir, context.stopping);
+		await using agent = await (name === "extensions.list"
+			? connectToReadAgent(options.runDir, "extensions", context.stopping)
+			: connectLocalAgent(options.runDir, context.stopping, { command: "extensions apply" }));
 		return (await agent.call(name, {}, { limitMs })).extensions;
 	}
 }
@@ -56,7 +59,7 @@ function idOf({ name, instance }: ExtensionInfo): string {
 	return instance === undefined ? name : `${name}/${instance}`;
 }
 
-function renderList({ extensions }: { extensions: readonly ExtensionInfo[] }): string {
+function renderList({ extensions }: { extensions: readonly ExtensionInfo[] }, page: Page): string {
 	if (extensions.length === 0) return "no extension is installed";
 	const rows = extensions.map((one) => [
 		idOf(one),
@@ -66,10 +69,10 @@ function renderList({ extensions }: { extensions: readonly ExtensionInfo[] }): s
 		one.health,
 		one.error?.message ?? one.message ?? "",
 	]);
-	return table([["EXTENSION", "VERSION", "STATE", "STATUS", "HEALTH", "MESSAGE"], ...rows]);
+	return table([["extension", "version", "state", "status", "health", "message"], ...rows], { page, head: true });
 }
 
-function renderOne(one: ExtensionInfo): string {
+function renderOne(one: ExtensionInfo, page: Page): string {
 	const { lastCommand } = one;
 	const end = lastCommand?.timedOut ? "timed out" : `exit status ${lastCommand?.exitStatus ?? "none"}`;
 	const rows = [
@@ -88,5 +91,5 @@ function renderOne(one: ExtensionInfo): string {
 			: [["last command", `${lastCommand.command} at ${lastCommand.at}: ${end}, ${humanMs(lastCommand.durationMs)}`]]),
 		...(one.limitsNotEnforced.length === 0 ? [] : [["not enforced", one.limitsNotEnforced.join(", ")]]),
 	];
-	return `${idOf(one)}\n${table(rows).replaceAll(/^/gm, "  ")}`;
+	return `${paint(idOf(one), "strong", page)}\n${table(rows, { page, indent: 2, whole: [0] })}`;
 }

@@ -64,6 +64,7 @@ async function snapshot(options: Options, context: CommandContext): Promise<numb
 	const gone = new AbortController();
 	const ending = AbortSignal.any([context.stopping, gone.signal]);
 	await using agent = await connectLocalAgent(options.runDir, context.stopping, {
+		command: "snapshot",
 		onNotification: (_name, params) => inbox.put(params),
 		onClosed: () => {
 			const what = "the agent went away during the job; what is left frozen is thawed by: stillpoint thaw";

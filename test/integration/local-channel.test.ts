@@ -24,6 +24,11 @@ const status: AgentStatus = {
 	extensions: [],
 	frozen: [],
 	lastJobs: [],
+	protection: {
+		state: "unprotected",
+		why: [{ code: "no-good-job" }],
+		wanted: { level: "file-system", maxAgeMs: null },
+	},
 };
 
 let folder: string;

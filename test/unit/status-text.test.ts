@@ -1,11 +1,12 @@
 import { expect, test } from "vitest";
-import { renderStatus } from "../../command-line/commands/status.ts";
+import { plainPage } from "../../command-line/layout.ts";
+import { renderStatus } from "../../command-line/render-status.ts";
 import { StillpointError } from "../../contracts/errors.ts";
 import type { AgentStatus } from "../../contracts/local-calls.ts";
 
 /** The lines of the link, without their margin. */
 function linkLines(link: Partial<AgentStatus["link"]>): string[] {
-	const lines = renderStatus({
+	const status: AgentStatus = {
 		schemaVersion: 1,
 		version: "1",
 		pid: 1,
@@ -15,7 +16,9 @@ function linkLines(link: Partial<AgentStatus["link"]>): string[] {
 		extensions: [],
 		frozen: [],
 		lastJobs: [],
-	}).split("\n");
+		protection: { state: "protected", why: [], wanted: { level: "file-system", maxAgeMs: null } },
+	};
+	const lines = renderStatus(status, plainPage, 0).split("\n");
 	const [from, to] = ["  link ", "  extensions "].map((start) => lines.findIndex((line) => line.startsWith(start)));
 	return lines.slice(from, to).map((line) => line.slice("  link        ".length));
 }
