@@ -96,11 +96,14 @@ export const scriptReportSchema = z.object({
 	exitCode: z.int().optional(),
 	signal: z.string().optional(),
 	timedOut: z.boolean().default(false),
+	/** Of a script that may be tried again: how often it was started. */
+	attempts: z.int().positive().optional(),
 	/** Session scripts: whether it proved that it held from before the freeze until after the thaw. */
 	held: z.boolean().optional(),
 	durationMs: ms,
 	outputTail: z.string(),
-	error: reportErrorSchema.optional(),
+	/** `details`: what is known of the fault besides, by its name. */
+	error: reportErrorSchema.extend({ details: z.record(z.string(), z.unknown()).optional() }).optional(),
 });
 export type ScriptReport = z.infer<typeof scriptReportSchema>;
 

@@ -1,9 +1,10 @@
 import type { StillpointError } from "../../contracts/errors.ts";
 import type { FreezeResult } from "../../contracts/freezer-protocol.ts";
-import type { DiskReport, FileSystemReport, Report } from "../../contracts/report.ts";
+import type { DiskReport, FileSystemReport, Report, ScriptReport } from "../../contracts/report.ts";
 import { type Verdict, wasFrozenAllAlong } from "./consistency-verdict.ts";
 import type { Answer } from "./hold-answers.ts";
 import type { JobRecord } from "./job-record.ts";
+import type { BadScripts } from "./script-runner/application-scripts.ts";
 
 /** The report of a job that is over. */
 export function buildReport(
@@ -29,13 +30,26 @@ export function buildReport(
 		extension: request.extension,
 		...(window === undefined ? {} : { window }),
 		fileSystems: fileSystemsOf(record),
-		scripts: record.applications?.reports ?? [],
+		scripts: [...record.badScripts.map(badScriptReport), ...(record.applications?.reports ?? [])],
 		writers: [],
 		disks: disksOf(record, verdict),
 		notCovered: [...(record.plan?.notCovered ?? []), ...record.notCovered],
 		...(error === undefined
 			? {}
 			: { error: { code: error.code, message: error.message, retryable: error.traits.retryable } }),
+	};
+}
+
+/** A configuration that can't be run stands where its first script would. */
+function badScriptReport({ name, error: { code, message, traits, details } }: BadScripts): ScriptReport {
+	const known = Object.keys(details).length === 0 ? {} : { details: { ...details } };
+	return {
+		name,
+		phase: "pre",
+		timedOut: false,
+		durationMs: 0,
+		outputTail: "",
+		error: { code, message, retryable: traits.retryable, ...known },
 	};
 }
 

@@ -46,8 +46,15 @@ export type JobEvidence = {
 	readonly window?: { readonly fromMs: number; readonly untilMs: number };
 	/** The mount table was read again after the thaw, and what had appeared stands in `uncovered`. */
 	readonly lookedAgain: boolean;
-	/** Every application that is configured. */
-	readonly applications: readonly { readonly name: string; readonly proved: boolean; readonly holdLost: boolean }[];
+	/** Every application that is configured; `bad`: known from the start not to become proved. */
+	readonly applications: readonly {
+		readonly name: string;
+		readonly proved: boolean;
+		readonly holdLost: boolean;
+		readonly bad?: boolean;
+	}[];
+	/** The machine's admin said that nothing shall be frozen. */
+	readonly freezeDisabled?: boolean;
 	/** What `done` told. Absent: it never came. */
 	readonly outcomes?: readonly SnapshotOutcome[];
 	/** UUIDs of the file systems found in each disk's image. Absent: not described. */
@@ -94,13 +101,14 @@ export function judge(evidence: JobEvidence): Verdict {
 
 /** The level that a hold can be worth at best before it began: what `frozen` tells the asker. */
 export function foreseeLevel(
-	plan: Pick<JobEvidence, "requested" | "disks" | "uncovered"> & { readonly applications: readonly unknown[] },
+	plan: Pick<JobEvidence, "requested" | "disks" | "uncovered" | "freezeDisabled" | "applications">,
 ): Level {
-	if (plan.requested === "crash") return "crash";
+	if (plan.requested === "crash" || plan.freezeDisabled === true) return "crash";
 	const included = plan.disks.filter((disk) => disk.included);
 	const lowered = included.some((disk) => whyUncovered(plan.uncovered, disk.name).length > 0);
 	if (lowered || included.length === 0) return "crash";
-	return plan.requested === "application" && plan.applications.length > 0 ? "application" : "file-system";
+	if (plan.requested !== "application" || plan.applications.length === 0) return "file-system";
+	return plan.applications.some(({ bad }) => bad === true) ? "file-system" : "application";
 }
 
 /** Frozen from before the snapshot began until after it ended: FITHAW's own answer is the proof. */
@@ -134,6 +142,7 @@ function judgeHold(evidence: JobEvidence, disk: DiskEvidence): Finding {
 	const { window } = evidence;
 	if (window === undefined) return { level: "none", because: [] };
 	if (evidence.requested === "crash") return { level: "crash", because: ["ordered-crash"] };
+	if (evidence.freezeDisabled === true) return { level: "crash", because: ["freeze-disabled"] };
 	const because: Because[] = whyUncovered(evidence.uncovered, disk.name);
 	for (const superblock of disk.superblocks) {
 		const found = evidence.fileSystems.find((one) => one.superblock === superblock);

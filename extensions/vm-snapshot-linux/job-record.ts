@@ -2,6 +2,7 @@ import type { StillpointError } from "../../contracts/errors.ts";
 import type { SnapshotRequest } from "../../contracts/extension.ts";
 import type { SnapshotOutcome } from "../../contracts/hold-protocol.ts";
 import type { NotCovered } from "../../contracts/report.ts";
+import type { ScriptRecoveryPoint } from "../../contracts/script-input.ts";
 import type { Clock } from "./clock.ts";
 import type { JobEvidence, UncoveredEvidence } from "./consistency-verdict.ts";
 import { HoldAnswers } from "./hold-answers.ts";
@@ -20,6 +21,8 @@ export class JobRecord {
 	/** Superblock to the nonce of its marker. */
 	readonly markers = new Map<string, string>();
 	readonly badScripts: BadScripts[] = [];
+	/** The file in which the machine's admin said that nothing shall be frozen. */
+	freezeDisabledBy: string | undefined;
 	/** Added to the plan's own. */
 	readonly uncovered: UncoveredEvidence[] = [];
 	readonly notCovered: NotCovered[] = [];
@@ -52,6 +55,15 @@ export class JobRecord {
 		this.syncMs.set(superblock, (this.syncMs.get(superblock) ?? 0) + tookMs);
 	}
 
+	/** What is known of it by now. */
+	recoveryPoint(): ScriptRecoveryPoint {
+		return {
+			...(this.frozenAt === undefined ? {} : { frozenAt: this.frozenAt.toISOString() }),
+			...(this.thawedAt === undefined ? {} : { thawedAt: this.thawedAt.toISOString() }),
+			disks: [...(this.outcomes ?? [])],
+		};
+	}
+
 	evidence(): JobEvidence {
 		const { request, plan } = this;
 		const superblocks = plan?.targets.map(({ superblock }) => superblock) ?? [];
@@ -67,8 +79,9 @@ export class JobRecord {
 			lookedAgain: this.lookedAgain,
 			applications: [
 				...(this.applications?.evidence() ?? []),
-				...this.badScripts.map(({ name }) => ({ name, proved: false, holdLost: false })),
+				...this.badScripts.map(({ name }) => ({ name, proved: false, holdLost: false, bad: true })),
 			],
+			freezeDisabled: this.freezeDisabledBy !== undefined,
 			...(this.window === undefined ? {} : { window: this.window }),
 			...(this.outcomes === undefined ? {} : { outcomes: this.outcomes }),
 			...(this.described === undefined ? {} : { described: this.described }),

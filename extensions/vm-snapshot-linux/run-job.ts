@@ -77,7 +77,7 @@ async function makeSnapshot(job: Job): Promise<void> {
 	phases.advance("scripts");
 	if (record.applications !== undefined) {
 		const applications = record.applications;
-		job.undo.defer(() => applications.resume("no-snapshot"));
+		job.undo.defer(() => applications.resume("no-snapshot", record.recoveryPoint()));
 		await applications.quiet(preparing);
 	}
 	if (prepared !== undefined) {
@@ -107,7 +107,7 @@ async function makeSnapshot(job: Job): Promise<void> {
 	// Markers and the second look take their time while the asker reads what its images carry.
 	const removing = prepared?.markers.remove();
 	const taken = record.outcomes?.some(({ ok }) => ok) === true;
-	await record.applications?.resume(taken ? "snapshot" : "no-snapshot");
+	await record.applications?.resume(taken ? "snapshot" : "no-snapshot", record.recoveryPoint());
 	await Promise.all([lookAgain(job, counts), taken ? waitForDescription(job) : undefined, removing]);
 	if (command.type === "release" && (order.snapshot === "reported" || command.error !== undefined)) {
 		throw whyReleased(command);
@@ -116,7 +116,7 @@ async function makeSnapshot(job: Job): Promise<void> {
 
 async function prepareToFreeze(job: Job, signal: AbortSignal): Promise<PreparedFileSystems | undefined> {
 	const { record, freezer, clock, undo } = job;
-	if (freezer === undefined || record.plan === undefined) return undefined;
+	if (freezer === undefined || record.plan === undefined || record.freezeDisabledBy !== undefined) return undefined;
 	if (record.plan.targets.length === 0) {
 		throw new StillpointError("nothing-to-freeze", "no file system lies on the disks of the order");
 	}
@@ -126,7 +126,9 @@ async function prepareToFreeze(job: Job, signal: AbortSignal): Promise<PreparedF
 async function sendPrepared({ host, record }: Job): Promise<void> {
 	const { order, holdLimitMs } = host.request;
 	const { jobId } = order;
-	if (order.level !== "crash") await host.send({ type: "targets", jobId, targets: [...(record.plan?.targets ?? [])] });
+	if (order.level !== "crash" && record.freezeDisabledBy === undefined) {
+		await host.send({ type: "targets", jobId, targets: [...(record.plan?.targets ?? [])] });
+	}
 	const disks = (record.plan?.disks ?? [])
 		.filter(({ included }) => included)
 		.map(({ name, serial, sizeBytes, fileSystemUuids }) => ({

@@ -29,12 +29,23 @@ export const azureCodes = {
 	173: row("SnapshotRateExceeded", "green"),
 	300: row("PreScriptFailed", "yellow"),
 	301: row("PostScriptFailed", "yellow"),
+	302: row("PreScriptNotFound", "yellow"),
+	303: row("PostScriptNotFound", "yellow"),
+	304: row("PluginhostConfigParsing", "yellow"),
 	305: row("PluginConfigParsing", "yellow"),
 	306: row("PreScriptPermission", "yellow"),
 	307: row("PostScriptPermission", "yellow"),
 	308: row("PreScriptTimeout", "yellow"),
 	309: row("PostScriptTimeout", "yellow"),
+	314: row("PluginhostConfigPermission", "yellow"),
+	315: row("PluginhostConfigOwner", "yellow"),
+	317: row("PluginConfigPermission", "yellow"),
+	318: row("PluginConfigOwner", "yellow"),
 	402: row("GuestAgentInvokedCommandTooLate", "red"),
+	501: row("WorkloadConfParsing", "yellow"),
+	502: row("WorkloadInvalidRole", "yellow"),
+	503: row("WorkloadInvalidName", "yellow"),
+	505: row("WorkloadAuthorizationMissing", "yellow"),
 	509: row("WorkloadQuiescingError", "yellow"),
 	556: row("HostSnapshotRemoteServerError", "red"),
 	761: row("SnapshotFailedRestrictedNetwork", "red"),
@@ -140,17 +151,30 @@ export function azureError(code: ErrorCode, azureCode: AzureCode, what: string, 
 	return new StillpointError(code, what, { ...(cause === undefined ? {} : { cause }), details: { azureCode } });
 }
 
-/** @param report tells the phase in which a script failed. */
-export function azureCodeOf(
-	error: Pick<StillpointError, "code"> & { readonly details?: Readonly<Record<string, unknown>> },
-	report?: Pick<Report, "scripts">,
-): AzureCode {
-	const own = error.details?.["azureCode"];
-	if (typeof own === "number" && isAzureCode(own)) return own;
-	const code = codeOfError[error.code];
+type CodedError = Pick<StillpointError, "code"> & { readonly details?: Readonly<Record<string, unknown>> | undefined };
+
+/** @param report tells the phase in which a script failed, and what Azure calls the fault of a configuration. */
+export function azureCodeOf(error: CodedError, report?: Pick<Report, "scripts">): AzureCode {
+	const own = ownCodeOf(error);
+	if (own !== undefined) return own;
 	const failed = report?.scripts.filter((script) => script.error?.code === error.code) ?? [];
+	const [first] = failed;
+	const told = first?.error === undefined ? undefined : ownCodeOf(first.error);
+	if (told !== undefined) return told;
+	const code = codeOfError[error.code];
 	const onlyPost = failed.length > 0 && failed.every(({ phase }) => phase === "post");
 	return onlyPost ? (ofPostPhase[code] ?? code) : code;
+}
+
+/** The first fault of a script in a job that went on without it: Azure tells it as the health of the machine. */
+export function findScriptFault(report: Pick<Report, "scripts">): AzureCode | undefined {
+	const failed = report.scripts.find(({ error }) => error !== undefined);
+	return failed?.error === undefined ? undefined : azureCodeOf(failed.error, { scripts: [failed] });
+}
+
+function ownCodeOf({ details }: CodedError): AzureCode | undefined {
+	const own = details?.["azureCode"];
+	return typeof own === "number" && isAzureCode(own) ? own : undefined;
 }
 
 function isAzureCode(code: number): code is AzureCode {

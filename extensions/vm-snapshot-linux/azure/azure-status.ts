@@ -35,6 +35,8 @@ export type TaskFacts = {
 export type TaskOutcome = {
 	readonly status: "transitioning" | "success" | "error";
 	readonly code: AzureCode;
+	/** What the machine's health is told by, where that is not the code: a success may have a fault. */
+	readonly healthCode?: AzureCode | undefined;
 	readonly message: string;
 	readonly report?: Report | undefined;
 	readonly snapshots?: readonly SnapshotInfo[] | undefined;
@@ -76,14 +78,15 @@ export function outcomeOf(
 function compose(task: TaskFacts, outcome: TaskOutcome, report: Report | undefined): Record<string, unknown> {
 	const { status, code } = outcome;
 	const message = outcome.message.slice(0, maxMessage);
-	const { name, health } = azureCodes[code];
+	const healthCode = outcome.healthCode ?? code;
+	const { name, health } = azureCodes[healthCode];
 	const reached = status === "success" ? (report ?? outcome.report)?.achieved : undefined;
 	const formattedMessage = {
 		lang: "en-US",
 		message: JSON.stringify({
 			messageStr: message,
 			snapshotConsistency: azureLevels[reached ?? "none"].consistency,
-			jobMessage: name,
+			jobMessage: azureCodes[code].name,
 		}),
 	};
 	const inner = {
@@ -108,7 +111,7 @@ function compose(task: TaskFacts, outcome: TaskOutcome, report: Report | undefin
 			blobUri: one.blobUri ?? null,
 			directDriveSnapshotIdentifier: one.directDriveSnapshotIdentifier ?? null,
 		})),
-		vmHealthInfo: { vmHealthState: healthStates[health], vmHealthStatusCode: code },
+		vmHealthInfo: { vmHealthState: healthStates[health], vmHealthStatusCode: healthCode },
 	};
 	const whole = report === undefined ? "the report is too large for a status file" : JSON.stringify(report);
 	const said = outcome.report === undefined ? message : whole;

@@ -1,5 +1,5 @@
 import type { Report } from "../../../contracts/report.ts";
-import { azureCodeOf } from "./azure-codes.ts";
+import { azureCodeOf, findScriptFault } from "./azure-codes.ts";
 import { outcomeOf, type TaskOutcome } from "./azure-status.ts";
 import type { InsideHost } from "./inside-host.ts";
 
@@ -12,6 +12,7 @@ export function composeOutcome(host: InsideHost, report: Report, problem: string
 	const { window } = report;
 	return {
 		...told,
+		healthCode: told.status === "success" ? findScriptFault(report) : undefined,
 		message: [told.message, problem, ...host.passedOver.map((why) => `passed over: ${why}`)].filter(Boolean).join("; "),
 		report,
 		snapshots: host.taken?.disks.map(({ info }) => info),

@@ -6,18 +6,23 @@ import type { AzureTask } from "./azure-task.ts";
 import type { GuestConfig } from "./guest-config.ts";
 import type { LunDisk } from "./lun-disks.ts";
 
-/** What our own agent would ask of the extension: the disks by their names, this machine's caps. */
+/**
+ * What our own agent would ask of the extension: the disks by their names, this machine's caps.
+ * @param freezes false: the machine's admin said that nothing shall be frozen; then level crash is what they accept
+ */
 export function composeRequest(
 	task: Pick<AzureTask, "acceptsCrash">,
 	disks: readonly LunDisk[],
-	{ config, jobId, packageFolder }: { config: GuestConfig; jobId: string; packageFolder: string },
+	given: { config: GuestConfig; jobId: string; packageFolder: string; freezes: boolean },
 ): SnapshotRequest {
+	const { config, jobId, packageFolder, freezes } = given;
+	const acceptsCrash = !freezes || (task.acceptsCrash && disks.length === 1);
 	return {
 		schemaVersion: 1,
 		order: {
 			jobId,
 			level: "application",
-			acceptLevel: task.acceptsCrash && disks.length === 1 ? "crash" : "file-system",
+			acceptLevel: acceptsCrash ? "crash" : "file-system",
 			disks: { include: disks.map(({ name }) => name) },
 			startWithinMs: config.startWithinMs,
 			holdLimitMs: config.holdLimitMs,

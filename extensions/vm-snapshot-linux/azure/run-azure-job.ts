@@ -8,6 +8,8 @@ import { type HandlerEnvironment, readHandlerEnvironment } from "../../kit/handl
 import { readHandlerSettings } from "../../kit/handler-settings.ts";
 import { systemClock } from "../clock.ts";
 import { runJob } from "../run-job.ts";
+import { checkTrust } from "../script-runner/prepare-applications.ts";
+import { findFreezeDisabled } from "../script-runner/read-applications.ts";
 import { startJob } from "../started-job.ts";
 import { azureCodeOf } from "./azure-codes.ts";
 import { statusFileText, type TaskFacts, type TaskOutcome } from "./azure-status.ts";
@@ -90,7 +92,8 @@ async function runTask(run: TaskRun): Promise<Upload | undefined> {
 	const task = await readTask(run);
 	const findDisks = () => findLunDisks({ linksFolder: config.diskLinksFolder, sysFolder: "/sys" });
 	const disks = chooseDisks(task, await findDisks());
-	const request = composeRequest(task, disks, { ...run, jobId: run.record.jobId });
+	const freezes = (await findFreezeDisabled(config.otherScripts, checkTrust)) === undefined;
+	const request = composeRequest(task, disks, { ...run, jobId: run.record.jobId, freezes });
 	let status: Record<string, unknown> | undefined;
 	let problem = "";
 	await using host: InsideHost = openInsideHost({

@@ -79,7 +79,7 @@ export function parseAzureWorkload(text: string, path: string): AzureWorkload | 
 
 	function roleOptions(): string[] {
 		const role = read("role").toLowerCase();
-		// Without the key the extension takes it for a master; our scripts look for themselves.
+		// Without the key the extension takes it for a master; our script does what it does by default.
 		if (role !== "" && !Object.hasOwn(roles, role)) throw fault(codes.role, "role is neither master nor slave");
 		if (isSet(read("enforceSlaveOnly"))) {
 			if (role === "master") throw fault(codes.role, "role is master, and enforceSlaveOnly forbids that");
