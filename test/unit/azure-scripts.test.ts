@@ -1,0 +1,332 @@
+import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { StillpointError } from "../../contracts/errors.ts";
+import { noOtherScripts } from "../../contracts/other-scripts.ts";
+import { readApplications } from "../../extensions/vm-snapshot-linux/script-runner/read-applications.ts";
+import { parsePluginHost } from "../../extensions/vm-snapshot-linux/script-runner/sources/azure-plugin-host.ts";
+import { parseAzureScriptConfig } from "../../extensions/vm-snapshot-linux/script-runner/sources/azure-script-config.ts";
+
+/** As Azure's extension lays it down. */
+const template = {
+	pluginName: "ScriptRunner",
+	preScriptLocation: "",
+	postScriptLocation: "",
+	preScriptParams: ["", ""],
+	postScriptParams: ["", ""],
+	preScriptNoOfRetries: 0,
+	postScriptNoOfRetries: 0,
+	timeoutInSeconds: 30,
+	continueBackupOnFailure: true,
+	fsFreezeEnabled: true,
+};
+const locations = { preScriptLocation: "/pre.sh", postScriptLocation: "/post.sh" };
+
+describe("the content of VMSnapshotScriptPluginConfig.json", () => {
+	test("has the defaults of the extension's code where a key is absent", () => {
+		expect(parse(locations)).toEqual({
+			...locations,
+			preScriptParams: [],
+			postScriptParams: [],
+			preScriptNoOfRetries: 0,
+			postScriptNoOfRetries: 0,
+			timeoutInSeconds: 10,
+			continueBackupOnFailure: true,
+			fsFreezeEnabled: true,
+		});
+	});
+
+	test.each([
+		["the template", template, { timeoutInSeconds: 30, preScriptParams: ["", ""] }],
+		["unknown keys", { ...locations, comment: "x", preScriptLocations: 3 }, locations],
+		["any time between looks", { ...locations, ScriptsExecutionPollTimeSeconds: "often" }, locations],
+		["numbers as parameters", { ...locations, preScriptParams: [3, "x"] }, { preScriptParams: ["3", "x"] }],
+		["a time with a fraction", { ...locations, timeoutInSeconds: 0.5 }, { timeoutInSeconds: 0.5 }],
+		["fewer than no retries", { ...locations, preScriptNoOfRetries: -1 }, { preScriptNoOfRetries: 0 }],
+		["retries with a fraction", { ...locations, postScriptNoOfRetries: 1.5 }, { postScriptNoOfRetries: 2 }],
+		["0 for false", { ...locations, fsFreezeEnabled: 0 }, { fsFreezeEnabled: false }],
+		["1 for true", { ...locations, continueBackupOnFailure: 1 }, { continueBackupOnFailure: true }],
+		["true as text", { ...locations, fsFreezeEnabled: "True" }, { fsFreezeEnabled: true }],
+	])("%s is taken as Azure's extension takes it", (_what, content, expected) => {
+		expect(parse(content)).toMatchObject(expected);
+	});
+
+	test.each([
+		["no pre", { postScriptLocation: "/x" }, "preScriptLocation"],
+		["no post", { preScriptLocation: "/x" }, "postScriptLocation"],
+		["a location that is no text", { ...locations, preScriptLocation: 3 }, "preScriptLocation"],
+		[
+			"false as text, which Azure's extension takes for true",
+			{ ...locations, fsFreezeEnabled: "false" },
+			"fsFreezeEnabled",
+		],
+		["an empty text for a truth value", { ...locations, continueBackupOnFailure: "" }, "continueBackupOnFailure"],
+		["nothing for a truth value", { ...locations, fsFreezeEnabled: null }, "fsFreezeEnabled"],
+		["2 for a truth value", { ...locations, fsFreezeEnabled: 2 }, "fsFreezeEnabled"],
+		["a time as text", { ...locations, timeoutInSeconds: "30" }, "timeoutInSeconds"],
+		["no time", { ...locations, timeoutInSeconds: 0 }, "timeoutInSeconds"],
+		["a negative time", { ...locations, timeoutInSeconds: -3 }, "timeoutInSeconds"],
+		["retries as text", { ...locations, preScriptNoOfRetries: "2" }, "preScriptNoOfRetries"],
+		["parameters as one text", { ...locations, preScriptParams: "a b" }, "preScriptParams"],
+		["a parameter that is a list", { ...locations, postScriptParams: [[]] }, "postScriptParams.0"],
+		["a list", [], "object"],
+	])("%s is refused, naming file and key", (_what, content, key) => {
+		expectFault(() => parse(content), 305, key);
+	});
+
+	test.each([
+		["a comment", '{ // ours\n"preScriptLocation": "/x" }'],
+		["a comma too many", '{"preScriptLocation": "/x", "postScriptLocation": "/y",}'],
+		["half a file", '{"preScriptLocation": '],
+		["nothing", ""],
+	])("%s is no JSON", (_what, text) => {
+		expectFault(() => parseAzureScriptConfig(text, "/etc/x.json"), 305, "is no JSON");
+	});
+
+	function parse(content: unknown) {
+		return parseAzureScriptConfig(JSON.stringify(content), "/etc/x.json");
+	}
+});
+
+describe("the content of VMSnapshotPluginHost.conf", () => {
+	const stock = `[pre_post]
+timeoutInSeconds: 1800
+numberOfPlugins: 1
+pluginName0: ScriptRunner
+pluginPath0: /etc/azure
+pluginConfigPath0: /etc/azure/VMSnapshotScriptPluginConfig.json
+`;
+	const first = { name: "ScriptRunner", configPath: "/etc/azure/VMSnapshotScriptPluginConfig.json" };
+
+	test.each([
+		["as it is installed", stock, { timeoutMs: 1_800_000, plugins: [first] }],
+		[
+			"with = and capital letters",
+			stock.replaceAll(": ", " = ").replace("pluginName0", "PLUGINNAME0"),
+			{ plugins: [first] },
+		],
+		["with more time than there may be", stock.replace("1800", "7200"), { timeoutMs: 1_800_000 }],
+		["with less time", stock.replace("1800", "60"), { timeoutMs: 60_000 }],
+		["with comments", `# a\n; b\n\n${stock}`, { plugins: [first] }],
+		["without a count", stock.replace(/numberOfPlugins.*\n/, ""), { plugins: [] }],
+		["without the section", "[other]\nx = 1\n", { timeoutMs: 1_800_000, plugins: [] }],
+		["empty", "", { plugins: [] }],
+		[
+			"with two",
+			`${stock.replace("numberOfPlugins: 1", "numberOfPlugins: 2")}pluginName1: Mine\npluginConfigPath1: /etc/azure/mine.json\n`,
+			{ plugins: [first, { name: "Mine", configPath: "/etc/azure/mine.json" }] },
+		],
+	])("%s is understood", (_what, text, expected) => {
+		expect(parsePluginHost(text, "/etc/host.conf")).toMatchObject(expected);
+	});
+
+	test.each([
+		["a count that is none", stock.replace("numberOfPlugins: 1", "numberOfPlugins: one"), "numberOfPlugins"],
+		["a count without its plugins", stock.replace("numberOfPlugins: 1", "numberOfPlugins: 2"), "pluginName1"],
+		["far too many", stock.replace("numberOfPlugins: 1", "numberOfPlugins: 99999"), "numberOfPlugins"],
+		["a plugin without its file", stock.replace(/pluginConfigPath0.*\n/, ""), "pluginConfigPath0"],
+		["a relative file", stock.replace("/etc/azure/VMS", "VMS"), "pluginConfigPath0"],
+		["a time that is none", stock.replace("1800", "long"), "timeoutInSeconds"],
+		["no time", stock.replace("1800", "0"), "timeoutInSeconds"],
+		["a line that is nothing", `${stock}nonsense\n`, ":7:"],
+		["a key before its section", `x = 1\n${stock}`, ":1:"],
+		["a key twice", `${stock}pluginName0: Other\n`, "twice"],
+		["a section twice", `${stock}[pre_post]\n`, "twice"],
+	])("%s is refused, naming file and key or line", (_what, text, key) => {
+		expectFault(() => parsePluginHost(text, "/etc/x.json"), 304, key);
+	});
+});
+
+describe("a folder of Azure's configuration", () => {
+	let folder: string;
+	let config: string;
+	const trusted = () => Promise.resolve();
+
+	beforeEach(async () => {
+		folder = await mkdtemp(join(tmpdir(), "stillpoint-azure-"));
+		config = join(folder, "VMSnapshotScriptPluginConfig.json");
+		for (const name of ["pre.sh", "post.sh"]) await writeFile(join(folder, name), "#!/bin/sh\n", { mode: 0o700 });
+	});
+	afterEach(async () => {
+		await rm(folder, { recursive: true });
+	});
+
+	test.each([
+		["nothing", {}],
+		["the template", { "VMSnapshotScriptPluginConfig.json": JSON.stringify(template) }],
+		[
+			"a host that names files that are not there",
+			{
+				"VMSnapshotPluginHost.conf":
+					"[pre_post]\nnumberOfPlugins: 1\npluginName0: X\npluginConfigPath0: /nowhere/x.json\n",
+			},
+		],
+		["a workload without a name", { "workload.conf": "[workload]\nworkload_name = \ntimeout = \n" }],
+	])("that holds %s names no application, silently", async (_what, files) => {
+		await write(files);
+		expect(await read()).toEqual({ applications: [], bad: [], notes: [], freezeDisabledBy: undefined });
+	});
+
+	test("is an application with all that its file says", async () => {
+		const more = { preScriptParams: ["a", "b c"], preScriptNoOfRetries: 2, timeoutInSeconds: 7, appName: "shop" };
+		await writeConfig(more);
+		const { applications, bad } = await read();
+		expect(bad).toEqual([]);
+		expect(applications).toEqual([
+			{
+				name: "azure-script",
+				application: "shop",
+				source: "azure-script",
+				order: 500,
+				onFailure: "continue",
+				pre: { command: [join(folder, "pre.sh"), "a", "b c"], deadlineMs: 7_000, retries: 2 },
+				post: { command: [join(folder, "post.sh")], deadlineMs: 7_000, retries: 0 },
+				dryRun: false,
+				keepsProcesses: true,
+				ownerOnly: true,
+			},
+		]);
+	});
+
+	test.each([
+		["30 minutes at most", { timeoutInSeconds: 99_999 }, "", { pre: { deadlineMs: 1_800_000 } }],
+		[
+			"less when the host says so",
+			{ timeoutInSeconds: 99 },
+			"timeoutInSeconds: 20\n",
+			{ post: { deadlineMs: 20_000 } },
+		],
+		["a failure of the job where that is wanted", { continueBackupOnFailure: false }, "", { onFailure: "fail" }],
+		["a failure of the job where nothing is frozen", { fsFreezeEnabled: false }, "", { onFailure: "fail" }],
+	])("gives %s", async (_what, change, host, expected) => {
+		await writeConfig(change);
+		if (host !== "") {
+			const text = `[pre_post]\nnumberOfPlugins: 1\n${host}pluginName0: ScriptRunner\npluginConfigPath0: ${config}\n`;
+			await write({ "VMSnapshotPluginHost.conf": text });
+		}
+		expect((await read()).applications).toMatchObject([expected]);
+	});
+
+	test("names the file that forbids to freeze, also without scripts", async () => {
+		await writeConfig({});
+		expect((await read()).freezeDisabledBy).toBeUndefined();
+		await writeConfig({ fsFreezeEnabled: false });
+		expect((await read()).freezeDisabledBy).toBe(config);
+		await write({ "VMSnapshotScriptPluginConfig.json": JSON.stringify({ ...template, fsFreezeEnabled: false }) });
+		expect(await read()).toMatchObject({ applications: [], bad: [], freezeDisabledBy: config });
+	});
+
+	test.each([
+		["a pre that is not there", { preScriptLocation: "/nowhere/pre" }, 302, "/nowhere/pre"],
+		["a post that is not there", { postScriptLocation: "/nowhere/post" }, 303, "/nowhere/post"],
+		["a pre alone", { postScriptLocation: "" }, 303, "postScriptLocation is empty"],
+		["a pre that is a folder", { preScriptLocation: tmpdir() }, 302, "there is no file"],
+		["a relative pre", { preScriptLocation: "pre.sh" }, 302, "absolute"],
+	])("with %s is bad, and does what continueBackupOnFailure says", async (_what, change, azureCode, words) => {
+		await writeConfig(change);
+		const { applications, bad } = await read();
+		expect(applications).toEqual([]);
+		expect(bad).toMatchObject([{ name: "azure-script", onFailure: "continue", error: { details: { azureCode } } }]);
+		expect(bad[0]?.error.message).toContain(words);
+		await writeConfig({ ...change, continueBackupOnFailure: false });
+		expect((await read()).bad).toMatchObject([{ onFailure: "fail" }]);
+	});
+
+	test.each([
+		["open to its group", 0o640, 317],
+		["open to others", 0o604, 317],
+		["that may be executed", 0o700, 317],
+	])("with a file %s is bad, and fails no job", async (_what, mode, azureCode) => {
+		await writeConfig({ continueBackupOnFailure: false });
+		await chmod(config, mode);
+		const { bad } = await read();
+		expect(bad).toMatchObject([{ onFailure: "continue", error: { code: "script-untrusted", details: { azureCode } } }]);
+		expect(bad[0]?.error.message).toContain(config);
+	});
+
+	test("whose path others could change is bad", async () => {
+		await writeConfig({});
+		const refuse = (path: string) =>
+			Promise.reject(new StillpointError("script-untrusted", `${path} belongs to uid 7`));
+		expect((await read(refuse)).bad).toMatchObject([
+			{ error: { code: "script-untrusted", details: { azureCode: 317 } } },
+		]);
+	});
+
+	test("with a host file that others may write, or that is broken, is bad", async () => {
+		await writeConfig({});
+		await write({ "VMSnapshotPluginHost.conf": "nonsense" });
+		expect(await read()).toMatchObject({ applications: [], bad: [{ error: { details: { azureCode: 304 } } }] });
+		await chmod(join(folder, "VMSnapshotPluginHost.conf"), 0o666);
+		expect((await read()).bad).toMatchObject([{ onFailure: "continue", error: { details: { azureCode: 314 } } }]);
+	});
+
+	test("with several plugins is several applications; one that is a Python module is bad", async () => {
+		await writeConfig({});
+		await write({ "two.json": JSON.stringify({ ...template, ...here(), fsFreezeEnabled: false }), "mine.json": "{}" });
+		const plugin = (index: number, name: string, file: string) =>
+			`pluginName${index}: ${name}\npluginPath${index}: ${folder}\npluginConfigPath${index}: ${join(folder, file)}\n`;
+		const plugins = [
+			plugin(0, "ScriptRunner", "VMSnapshotScriptPluginConfig.json"),
+			plugin(1, "Mine", "mine.json"),
+			plugin(2, "ScriptRunner", "two.json"),
+		];
+		await write({ "VMSnapshotPluginHost.conf": `[pre_post]\nnumberOfPlugins: 3\n${plugins.join("")}` });
+		const found = await read();
+		expect(found.applications.map(({ name, onFailure }) => [name, onFailure])).toEqual([
+			["azure-script", "continue"],
+			["azure-script-2", "fail"],
+		]);
+		expect(found.bad).toMatchObject([{ name: "azure-script-1", onFailure: "continue" }]);
+		expect(found.bad[0]?.error.message).toContain("Mine is a Python module");
+		expect(found.freezeDisabledBy).toBe(join(folder, "two.json"));
+	});
+
+	test("with a file in which nothing can be read is bad", async () => {
+		await mkdir(config, { mode: 0o600 });
+		expect((await read()).bad).toMatchObject([{ onFailure: "continue", error: { code: "script-config-invalid" } }]);
+	});
+
+	test("whose database is named runs no scripts, and says so", async () => {
+		await writeConfig({ fsFreezeEnabled: false });
+		await write({ "workload.conf": "[workload]\nworkload_name = mysql\nlinux_user = mysql\n" });
+		const found = await read();
+		expect(found.applications.map(({ name }) => name)).toEqual(["azure-workload"]);
+		expect(found.freezeDisabledBy).toBeUndefined();
+		expect(found.notes).toEqual([`${folder}: the script plugin is not used, because workload.conf names a database`]);
+	});
+
+	test("is not looked at when there is none", async () => {
+		await writeConfig({});
+		const given = { scriptsFolder: join(folder, "none"), otherScripts: noOtherScripts };
+		expect((await readApplications(given, trusted)).applications).toEqual([]);
+	});
+
+	const here = () => ({ preScriptLocation: join(folder, "pre.sh"), postScriptLocation: join(folder, "post.sh") });
+
+	async function writeConfig(change: Record<string, unknown>): Promise<void> {
+		await write({ "VMSnapshotScriptPluginConfig.json": JSON.stringify({ ...here(), ...change }) });
+	}
+
+	async function write(files: Record<string, string>): Promise<void> {
+		for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text, { mode: 0o600 });
+	}
+
+	function read(checkTrust: (path: string) => Promise<void> = trusted) {
+		const otherScripts = { ...noOtherScripts, azureFolder: folder };
+		return readApplications({ scriptsFolder: join(folder, "scripts.d"), otherScripts }, checkTrust);
+	}
+});
+
+function expectFault(work: () => unknown, azureCode: number, words: string): void {
+	try {
+		work();
+	} catch (error) {
+		expect(error).toMatchObject({ code: "script-config-invalid", details: { azureCode } });
+		expect((error as Error).message).toMatch(/^\/etc\/x\.json/);
+		expect((error as Error).message).toContain(words);
+		return;
+	}
+	throw new Error("was accepted");
+}
