@@ -1,5 +1,6 @@
 /** Whether an application's folders lie on file systems that are in the snapshot. */
 import { closeSync, constants, openSync, readFileSync, realpathSync } from "node:fs";
+import { dirname } from "node:path";
 import { exits, HoldError } from "./hold-session.mjs";
 
 /** What is mounted below a folder and holds nothing that would outlive the machine. */
@@ -29,10 +30,22 @@ export function readSuperblock(path) {
  * @throws HoldError `config` when one lies elsewhere, `missing` when one is not there
  */
 export function requireCovered(input, folders) {
+	requirePlacesCovered(input, folders, readPlaces);
+}
+
+/**
+ * The same for single files, which are never opened: whoever closes any descriptor of a file drops the POSIX locks that
+ * his process has on it. What else lies in their folders, or is mounted there, does not matter.
+ */
+export function requireFilesCovered(input, files) {
+	requirePlacesCovered(input, files, readFilePlace);
+}
+
+function requirePlacesCovered(input, paths, read) {
 	if (input?.fileSystems === undefined) return;
 	const covered = new Set(input.fileSystems.map(({ superblock }) => superblock));
-	for (const [what, path] of Object.entries(folders)) {
-		for (const [place, superblock] of readPlaces(what, path)) {
+	for (const [what, path] of Object.entries(paths)) {
+		for (const [place, superblock] of lookAt(what, path, read)) {
 			if (covered.has(superblock)) continue;
 			const named = input.fileSystems.map(({ mountPoint }) => mountPoint).join(", ") || "nothing";
 			throw new HoldError(exits.config, `${what} (${place}) is not in the snapshot, which holds ${named}`);
@@ -40,17 +53,28 @@ export function requireCovered(input, folders) {
 	}
 }
 
-function readPlaces(what, path) {
+function lookAt(what, path, read) {
 	try {
-		const real = realpathSync(path);
-		const below = readMounts().filter(
-			({ mountPoint, fsType }) => mountPoint.startsWith(`${real}/`) && !withoutStorage.has(fsType),
-		);
-		return [[path, readSuperblock(real)], ...below.map(({ mountPoint, superblock }) => [mountPoint, superblock])];
+		return read(path);
 	} catch (error) {
 		if (error instanceof HoldError) throw error;
 		throw new HoldError(exits.missing, `${what} (${path}) can't be looked at: ${error.code ?? error.message}`);
 	}
+}
+
+function readPlaces(path) {
+	const real = realpathSync(path);
+	const below = readMounts().filter(
+		({ mountPoint, fsType }) => mountPoint.startsWith(`${real}/`) && !withoutStorage.has(fsType),
+	);
+	return [[path, readSuperblock(real)], ...below.map(({ mountPoint, superblock }) => [mountPoint, superblock])];
+}
+
+/** A file lies where its folder lies, unless it is a mount point itself. */
+function readFilePlace(path) {
+	const real = realpathSync(path);
+	const own = readMounts().findLast(({ mountPoint }) => mountPoint === real);
+	return [[path, own?.superblock ?? readSuperblock(dirname(real))]];
 }
 
 /** proc(5): id, parent, major:minor, root, mount point, options, tags, a hyphen, type. */

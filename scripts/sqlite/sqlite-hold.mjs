@@ -2,25 +2,27 @@
 /**
  * Holds SQLite databases still while a snapshot is taken: a session script of Stillpoint.
  *
- *   sqlite-hold.mjs [--busy-timeout-ms N] DATABASE...
+ *   sqlite-hold.mjs [--busy-timeout-ms N] [--dry-run] DATABASE...
  *
- * 1. Checkpoints each database (WAL mode), so that the copy has little to recover.
+ * 1. Looks whether the databases are in the snapshot, and checkpoints each (WAL mode), so that the copy has little to
+ *    recover.
  * 2. BEGIN IMMEDIATE on each, in the order given: no other connection can write from here on; readers go on.
- * 3. Checks that it holds what it thinks it holds, and prints `ready`.
- * 4. On a line `release ...` proves that it held all along, lets go and prints `held`, or `lost REASON`.
- *    On the end of stdin it lets go at once. Nothing in the database is changed.
+ * 3. Checks that it holds what it thinks it holds.
+ * 4. On `release` proves that it held all along. Nothing in the database is changed.
  *
  * Exit status: 0 held or let go, 1 the hold was lost, 64 usage, 65 not a database or damaged,
- * 66 missing, 75 locked by another for too long, 70 anything else.
+ * 66 missing, 75 locked by another for too long, 78 not in the snapshot, 70 anything else.
  *
  * Never opens a database file itself: closing any descriptor of the file drops this process's POSIX locks on it.
  */
 import { fstatSync, realpathSync, statSync } from "node:fs";
-import { createInterface } from "node:readline";
 import { DatabaseSync } from "node:sqlite";
 import { pathToFileURL } from "node:url";
+import { absolutePath, readCommandLine, wholeNumber } from "../kit/command-line.mjs";
+import { requireFilesCovered } from "../kit/covered-folders.mjs";
+import { HoldError, runSession } from "../kit/hold-session.mjs";
 
-const defaultBusyTimeoutMs = 5000;
+const usage = "usage: sqlite-hold.mjs [--busy-timeout-ms N] [--dry-run] DATABASE...";
 /** Result codes of sqlite.org/rescode.html and what they mean here. */
 const SQLITE_BUSY = 5;
 const SQLITE_LOCKED = 6;
@@ -28,44 +30,59 @@ const SQLITE_CORRUPT = 11;
 const SQLITE_CANTOPEN = 14;
 const SQLITE_NOTADB = 26;
 
-class HoldError extends Error {
-	constructor(exitCode, message) {
-		super(message);
-		this.exitCode = exitCode;
+const options = readCommandLine(
+	"sqlite-hold",
+	usage,
+	process.argv.slice(2),
+	{ "busy-timeout-ms": { type: "string", default: "5000" } },
+	(values, paths) => {
+		if (paths.length === 0) throw new HoldError(64, usage);
+		for (const path of paths) absolutePath(path, path);
+		return { paths, busyTimeoutMs: wholeNumber("--busy-timeout-ms", values["busy-timeout-ms"], 0, 600_000) };
+	},
+);
+if (options !== undefined) await runSession("sqlite-hold", makeHold(options), options.dryRun);
+
+function makeHold({ paths, busyTimeoutMs }) {
+	const holds = [];
+
+	return {
+		async take(input) {
+			open(input);
+			for (const hold of holds) checkpoint(hold);
+			for (const hold of holds) takeHold(hold);
+		},
+
+		async prove() {
+			let fault;
+			for (const hold of holds) fault ??= prefixed(hold, findFault(hold));
+			for (const hold of holds) hold.holder.exec("ROLLBACK");
+			return fault;
+		},
+
+		/** Closing a connection rolls its transaction back and drops its locks. */
+		async letGo() {
+			for (const { holder, watcher } of holds.splice(0).toReversed()) {
+				for (const database of [holder, watcher]) {
+					try {
+						database?.close();
+					} catch {
+						// Closed, or beyond help: the end of the process drops the locks.
+					}
+				}
+			}
+		},
+
+		async tryOut(input) {
+			open(input);
+		},
+	};
+
+	function open(input) {
+		for (const path of paths) holds.push(openDatabase(path, busyTimeoutMs));
+		refuseDuplicates(holds);
+		for (const path of paths) requireFilesCovered(input, { "the database": path });
 	}
-}
-
-const holds = [];
-let ended = false;
-
-try {
-	const { paths, busyTimeoutMs } = parseArguments(process.argv.slice(2));
-	for (const path of paths) holds.push(openDatabase(path, busyTimeoutMs));
-	refuseDuplicates(holds);
-	for (const hold of holds) checkpoint(hold);
-	for (const hold of holds) takeHold(hold);
-	listen();
-	process.stdout.write("ready\n");
-} catch (error) {
-	fail(error);
-}
-
-function parseArguments(args) {
-	const paths = [];
-	let busyTimeoutMs = defaultBusyTimeoutMs;
-	for (let index = 0; index < args.length; index += 1) {
-		const arg = args[index];
-		if (arg === "--busy-timeout-ms") {
-			index += 1;
-			busyTimeoutMs = Number(args[index]);
-			if (!Number.isInteger(busyTimeoutMs) || busyTimeoutMs < 0 || busyTimeoutMs > 600_000)
-				throw new HoldError(64, "--busy-timeout-ms needs a whole number from 0 to 600000");
-		} else if (arg.startsWith("-")) throw new HoldError(64, `unknown option ${arg}`);
-		else if (!arg.startsWith("/")) throw new HoldError(64, `${arg}: not an absolute path`);
-		else paths.push(arg);
-	}
-	if (paths.length === 0) throw new HoldError(64, "usage: sqlite-hold.mjs [--busy-timeout-ms N] DATABASE...");
-	return { paths, busyTimeoutMs };
 }
 
 function openDatabase(path, busyTimeoutMs) {
@@ -168,48 +185,8 @@ function isOpen(hold) {
 	return false;
 }
 
-function listen() {
-	const lines = createInterface({ input: process.stdin });
-	lines.on("line", (line) => {
-		if (line === "release" || line.startsWith("release ")) release();
-	});
-	lines.on("close", letGo);
-}
-
-function release() {
-	if (ended) return;
-	let fault;
-	for (const hold of holds) {
-		try {
-			fault ??= prefixed(hold, findFault(hold));
-			hold.holder.exec("ROLLBACK");
-		} catch (error) {
-			fault ??= prefixed(hold, error.message);
-		}
-	}
-	process.stdout.write(fault === undefined ? "held\n" : `lost ${fault}\n`);
-	if (fault !== undefined) process.exitCode = 1;
-	letGo();
-}
-
 function prefixed(hold, fault) {
 	return fault === undefined ? undefined : `${hold.path}: ${fault}`;
-}
-
-/** Closing a connection rolls its transaction back and drops its locks. */
-function letGo() {
-	if (ended) return;
-	ended = true;
-	for (const { holder, watcher } of holds.toReversed()) {
-		for (const database of [holder, watcher]) {
-			try {
-				database?.close();
-			} catch {
-				// Closed, or beyond help: the end of the process drops the locks.
-			}
-		}
-	}
-	process.stdin.destroy();
 }
 
 function explain(hold, work) {
@@ -236,10 +213,4 @@ function meaning(error, path) {
 		default:
 			return [70, `${path}: ${error.message}`];
 	}
-}
-
-function fail(error) {
-	process.stderr.write(`sqlite-hold: ${error.message}\n`);
-	process.exitCode = error instanceof HoldError ? error.exitCode : 70;
-	letGo();
 }

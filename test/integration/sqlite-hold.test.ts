@@ -1,6 +1,6 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { copyFile, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdtemp, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
@@ -184,6 +184,39 @@ describe("what can't be held is refused in a sentence", () => {
 	});
 });
 
+test("a database outside of the snapshot is refused, one in it is held, also by a link from elsewhere", async () => {
+	makeDatabase(path, "delete");
+	const link = join(folder, "link.sqlite");
+	await symlink(path, link);
+	const tmpfs = await mkdtemp("/dev/shm/stillpoint-sqlite-");
+	try {
+		makeDatabase(join(tmpfs, "other.sqlite"), "wal");
+		const inSnapshot = { fileSystems: [{ mountPoint: "/here", superblock: superblockOf(folder) }] };
+		const refused = startHold([path, join(tmpfs, "other.sqlite")], inSnapshot);
+		expect(await refused.ended).toBe(78);
+		expect(refused.stderr()).toContain("other.sqlite) is not in the snapshot, which holds /here");
+		write(path);
+		const hold = startHold([link], inSnapshot);
+		expect(await hold.line()).toBe("ready");
+		// What looked for its file system must not have dropped the lock.
+		expect(() => write(path)).toThrow("locked");
+		hold.tell("release snapshot\n");
+		expect(await hold.line()).toBe("held");
+	} finally {
+		await rm(tmpfs, { recursive: true, force: true });
+	}
+});
+
+test("a dry run locks nothing, and finds what is missing", async () => {
+	makeDatabase(path, "wal");
+	const tried = startHold([path, "--dry-run"]);
+	tried.close();
+	expect(await tried.ended).toBe(0);
+	write(path);
+	const missing = startHold([join(folder, "none.sqlite"), "--dry-run"]);
+	expect(await missing.ended).toBe(66);
+});
+
 test("a long reader keeps the log from being emptied, but not the hold", async () => {
 	makeDatabase(path, "wal");
 	using reader = new DatabaseSync(path);
@@ -204,6 +237,11 @@ function makeDatabase(at: string, mode: string): void {
 	for (let index = 0; index < 10; index += 1) database.exec("INSERT INTO sales (note) VALUES ('first')");
 }
 
+/** As the mount table tells it, found by findmnt and not by what is tested. */
+function superblockOf(at: string): string {
+	return execFileSync("findmnt", ["-n", "-o", "MAJ:MIN", "--target", at]).toString().trim();
+}
+
 function write(at: string): void {
 	using database = new DatabaseSync(at, { timeout: 100 });
 	database.exec("INSERT INTO sales (note) VALUES ('later')");
@@ -221,12 +259,14 @@ async function copyDatabase(from: string, to: string): Promise<void> {
 	for (const suffix of ["", "-wal", "-journal"]) await copyFile(from + suffix, to + suffix).catch(() => undefined);
 }
 
-function startHold(args: string[]) {
+function startHold(args: string[], input: object = {}) {
 	const child = spawn(program, args, {
 		stdio: ["pipe", "pipe", "pipe"],
 		env: { PATH: `${dirname(process.execPath)}:/usr/bin:/bin` },
 	});
 	running.push(child);
+	child.stdin.on("error", () => undefined);
+	child.stdin.write(`${JSON.stringify(input)}\n`);
 	let stderr = "";
 	child.stderr.on("data", (chunk: Buffer) => {
 		stderr += chunk.toString();
