@@ -1,13 +1,15 @@
-import { readdirSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
+import { readFileSync, readlinkSync, realpathSync } from "node:fs";
 import { relative } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { parseMountInfo } from "../../platform/linux/mount-table.ts";
+import { isSameProcessAlive, type ProcessIdentity } from "../../platform/linux/process-identity.ts";
 import {
-	findProcessIdentity,
-	isSameProcessAlive,
-	type ProcessIdentity,
-	parseProcessStat,
-} from "../../platform/linux/process-identity.ts";
+	endProcesses,
+	listNumbers,
+	listProcesses,
+	readEnvironment,
+	readProcessTable,
+	withDescendants,
+} from "../../platform/linux/process-tree.ts";
 import { azureStateFolder } from "./handler-place.ts";
 
 /** Stands in the environment of every process of a handler, with the path of its private view: unique on the machine. */
@@ -34,8 +36,6 @@ export type WantedProcesses = {
 	readonly instance?: string | undefined;
 };
 
-type TableRow = ProcessIdentity & { readonly parent: number };
-
 /**
  * The processes of a handler, whatever session or group they went to: those whose mount namespace shows the handler's
  * view, those that carry its mark in their environment, and all that descend from either. Reads procfs only; it can
@@ -45,8 +45,7 @@ export function findHandlerProcesses(wanted: WantedProcesses): ProcessIdentity[]
 	const { stateView, token, instance } = wanted;
 	const findMounts = makeViewLook(stateView);
 	const own = readlinkSync("/proc/self/ns/mnt");
-	// Who it is comes first: a pid that is used again meanwhile is then no longer the same.
-	const table = readTable();
+	const table = readProcessTable();
 	const roots: number[] = [];
 	for (const { pid } of table.values()) {
 		const folder = findLivingFolder(pid);
@@ -64,37 +63,15 @@ export function findHandlerProcesses(wanted: WantedProcesses): ProcessIdentity[]
 }
 
 /**
- * Ends them all, again and again until none is left: one that forks while it is looked for is found by the next look.
- * First by SIGTERM, because one of them may hold what it must let go of, such as a frozen file system; by SIGKILL when
- * they take longer than `graceMs`, or start others meanwhile.
+ * Ends them all, as `endProcesses`; by SIGKILL also when they start others meanwhile.
  * @param given.mayLook false while disks may be frozen: then it waits, for as long as that lasts
  * @returns what could not be ended within `limitMs` (a process that a disk holds)
  */
 export async function endHandlerProcesses(
 	wanted: WantedProcesses,
 	given: { graceMs?: number; limitMs?: number; mayLook?: () => boolean } = {},
-): Promise<ProcessIdentity[]> {
-	const { graceMs = 2_000, limitMs = 5_000, mayLook = () => true } = given;
-	let waitedMs = 0;
-	let asked: Set<string> | undefined;
-	let patient = true;
-	for (;;) {
-		while (!mayLook()) await sleep(100);
-		const left = findHandlerProcesses(wanted);
-		if (left.length === 0 || waitedMs >= graceMs + limitMs) return left;
-		const first = asked === undefined;
-		asked ??= new Set(left.map(nameOf));
-		patient &&= waitedMs < graceMs && left.every((one) => asked?.has(nameOf(one)));
-		const signal = patient ? "SIGTERM" : "SIGKILL";
-		if (first || !patient) for (const one of left) if (isSameProcessAlive(one)) send(one.pid, signal);
-		const beganMs = performance.now();
-		await sleep(20);
-		waitedMs += performance.now() - beganMs;
-	}
-}
-
-function nameOf({ pid, startTime }: ProcessIdentity): string {
-	return `${pid} ${startTime}`;
+): Promise<readonly ProcessIdentity[]> {
+	return endProcesses(() => findHandlerProcesses(wanted), { ...given, hurries: true });
 }
 
 /** Whether any process on the machine has something mounted there, in whatever mount namespace. */
@@ -135,37 +112,6 @@ function makeViewLook(stateView: string): (folder: LivingFolder) => readonly str
 	};
 }
 
-/** A child is one only as long as its parent is who it was: otherwise it may be that of a process that came after it. */
-function withDescendants(roots: readonly number[], table: ReadonlyMap<number, TableRow>): TableRow[] {
-	const children = Map.groupBy(table.values(), ({ parent }) => parent);
-	const all = new Set(roots);
-	for (const pid of all) {
-		const row = table.get(pid);
-		if (row === undefined || findProcessIdentity(pid)?.startTime !== row.startTime) continue;
-		for (const child of children.get(pid) ?? []) all.add(child.pid);
-	}
-	return [...all].flatMap((pid) => table.get(pid) ?? []);
-}
-
-function readTable(): Map<number, TableRow> {
-	return new Map(
-		listProcesses()
-			.flatMap((pid) => findRow(pid) ?? [])
-			.map((row) => [row.pid, row]),
-	);
-}
-
-function findRow(pid: number): TableRow | undefined {
-	try {
-		const text = readFileSync(`/proc/${pid}/stat`, "latin1");
-		const { startTime } = parseProcessStat(text);
-		const parent = Number(text.slice(text.lastIndexOf(")") + 2).split(" ")[1]);
-		return startTime === undefined ? undefined : { pid, startTime, parent };
-	} catch {
-		return undefined;
-	}
-}
-
 type LivingFolder = { readonly path: string; readonly namespace: string };
 
 /**
@@ -181,20 +127,6 @@ function findLivingFolder(pid: number): LivingFolder | undefined {
 		if (found !== undefined) return { path: one, namespace: found };
 	}
 	return undefined;
-}
-
-function listProcesses(): number[] {
-	return listNumbers("/proc").filter((pid) => pid !== process.pid);
-}
-
-function listNumbers(folder: string): number[] {
-	try {
-		return readdirSync(folder)
-			.filter((name) => /^\d+$/.test(name))
-			.map(Number);
-	} catch {
-		return [];
-	}
 }
 
 function readLink(path: string): string | undefined {
@@ -218,21 +150,5 @@ function readMounts(folder: string) {
 		return parseMountInfo(readFileSync(`${folder}/mountinfo`, "utf8"));
 	} catch {
 		return [];
-	}
-}
-
-function readEnvironment(folder: string): string[] {
-	try {
-		return readFileSync(`${folder}/environ`, "utf8").split("\0");
-	} catch {
-		return [];
-	}
-}
-
-function send(pid: number, signal: NodeJS.Signals): void {
-	try {
-		process.kill(pid, signal);
-	} catch {
-		// It ended by itself.
 	}
 }

@@ -54,10 +54,12 @@ export function findProcessGroup(pid: number): number | undefined {
 /** The program's name stands in parentheses and may itself hold spaces and parentheses. */
 export function parseProcessStat(text: string): {
 	state: string | undefined;
+	parent: number | undefined;
 	group: number | undefined;
 	startTime: string | undefined;
 } {
 	const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+	const parent = fields[1] === undefined ? undefined : Number(fields[1]);
 	const group = fields[2] === undefined ? undefined : Number(fields[2]);
-	return { state: fields[0], group, startTime: fields[19] };
+	return { state: fields[0], parent, group, startTime: fields[19] };
 }

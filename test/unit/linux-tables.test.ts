@@ -63,7 +63,12 @@ it("swaps are read past their heading, with escapes", () => {
 
 it("a program's name can't shift the fields of its stat line", () => {
 	const fields = Array.from({ length: 40 }, (_, index) => String(index + 4)).join(" ");
-	expect(parseProcessStat(`12 (a) R 1 (b) S ${fields}`)).toEqual({ state: "S", group: 5, startTime: "22" });
+	expect(parseProcessStat(`12 (a) R 1 (b) S ${fields}`)).toEqual({
+		state: "S",
+		parent: 4,
+		group: 5,
+		startTime: "22",
+	});
 	expect(parseProcessStat("").startTime).toBeUndefined();
 });
 
