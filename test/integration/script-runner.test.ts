@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -6,15 +6,15 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { StillpointError } from "../../contracts/errors.ts";
 import { scriptDropInSchema } from "../../contracts/script-drop-in.ts";
-import type { ScriptJob } from "../../contracts/script-input.ts";
+import type { ApplicationScripts } from "../../extensions/vm-snapshot-linux/script-runner/application-scripts.ts";
 import { Applications } from "../../extensions/vm-snapshot-linux/script-runner/applications.ts";
-import { applicationOf } from "../../extensions/vm-snapshot-linux/script-runner/sources/read-drop-ins.ts";
 import { runScript } from "../../extensions/vm-snapshot-linux/script-runner/run-script.ts";
+import type { RunnableStep } from "../../extensions/vm-snapshot-linux/script-runner/script-step.ts";
 import { startSessionScript } from "../../extensions/vm-snapshot-linux/script-runner/session-script.ts";
+import { applicationOf } from "../../extensions/vm-snapshot-linux/script-runner/sources/read-drop-ins.ts";
 import { openUndoList } from "../../extensions/vm-snapshot-linux/script-runner/undo-list.ts";
+import { isAlive, scriptContext, scriptJob, scriptStep } from "../fixtures/script-bench.ts";
 
-const job: ScriptJob = { jobId: "job-1", level: "application", disks: ["vda", "loop3"], fileSystems: [] };
-const checkTrust = () => Promise.resolve();
 let folder: string;
 
 beforeEach(async () => {
@@ -71,12 +71,17 @@ describe("a pre or post script", () => {
 		expect(lines).toContain("STILLPOINT_OUTCOME=no-snapshot");
 		expect(lines.find((line) => line.startsWith("PATH="))).toMatch(`PATH=${dirname(process.execPath)}:`);
 		const names = lines.map((line) => line.split("=")[0]).filter((name) => !/^(PWD|SHLVL|_|OLDPWD)$/.test(name ?? ""));
+		const own = ["DISKS", "FILE_SYSTEMS", "JOB_ID", "LEVEL", "OUTCOME", "PHASE", "RUN", "SCRIPT"];
 		expect(names.sort()).toEqual(
-			["HOME", "LC_ALL", "PATH", "STILLPOINT_DISKS", "STILLPOINT_JOB_ID", "STILLPOINT_LEVEL"].concat([
-				"STILLPOINT_OUTCOME",
-				"STILLPOINT_PHASE",
-			]),
+			["HOME", "LC_ALL", "LOGNAME", "PATH", ...own.map((name) => `STILLPOINT_${name}`), "USER"]
+				.concat(
+					// The second line of the file systems.
+					["/srv/my shop"],
+				)
+				.sort(),
 		);
+		expect(lines).toContain(`STILLPOINT_SCRIPT=${script("prints-environment.sh")}`);
+		expect(lines).toContain("STILLPOINT_FILE_SYSTEMS=/");
 	});
 
 	test("is ended when the job is cancelled", async () => {
@@ -91,10 +96,8 @@ describe("a pre or post script", () => {
 
 	test("that could be changed by others is not started", async () => {
 		const report = await runScript(
-			{ name: "shop", command: [script("ignores-sigterm.sh"), join(folder, "pid")], deadlineMs: 1000 },
-			"pre",
-			job,
-			{ checkTrust: (path) => Promise.reject(new StillpointError("script-untrusted", path)) },
+			scriptStep([script("ignores-sigterm.sh"), join(folder, "pid")], { deadlineMs: 1000 }),
+			scriptContext({ checkTrust: (path) => Promise.reject(new StillpointError("script-untrusted", path)) }),
 		);
 		expect(report.error).toMatchObject({ code: "script-untrusted", message: script("ignores-sigterm.sh") });
 		expect(existsSync(join(folder, "pid"))).toBe(false);
@@ -103,11 +106,12 @@ describe("a pre or post script", () => {
 	test("given to an interpreter is checked too, its data is not", async () => {
 		const checked: string[] = [];
 		const command = ["/bin/sh", "-e", script("writes-line.sh"), join(folder, "lines"), "a"];
-		const report = await runScript({ name: "shop", command, deadlineMs: 5000 }, "pre", job, {
-			checkTrust: (path) => Promise.resolve(void checked.push(path)),
-		});
+		const report = await runScript(
+			scriptStep(command),
+			scriptContext({ checkTrust: (path) => Promise.resolve(void checked.push(path)) }),
+		);
 		expect(report.exitCode).toBe(0);
-		expect(checked).toEqual(["/bin/sh", script("writes-line.sh")]);
+		expect([...new Set(checked)]).toEqual(["/bin/sh", script("writes-line.sh")]);
 	});
 });
 
@@ -171,12 +175,7 @@ describe("a session script", () => {
 
 describe("the applications of a job", () => {
 	test("are made quiet in order, and let go in reverse", async () => {
-		const applications = new Applications(
-			[pair("a"), session("b"), pair("c")],
-			job,
-			checkTrust,
-			openUndoList(folder, job),
-		);
+		const applications = applicationsOf([pair("a"), session("b"), pair("c")]);
 		await applications.quiet(AbortSignal.timeout(30_000));
 		await applications.resume("snapshot");
 		expect(await lines()).toEqual([
@@ -193,7 +192,7 @@ describe("the applications of a job", () => {
 
 	test("post runs for every pre that was started, also for the one that failed", async () => {
 		const failing = pair("b", { pre: { command: [script("fails-and-writes-line.sh"), join(folder, "lines"), "b"] } });
-		const applications = new Applications([pair("a"), failing, pair("c")], job, checkTrust, openUndoList(folder, job));
+		const applications = applicationsOf([pair("a"), failing, pair("c")]);
 		await expect(applications.quiet(AbortSignal.timeout(30_000))).rejects.toMatchObject({ code: "script-failed" });
 		await applications.resume("no-snapshot");
 		expect(await lines()).toEqual(["a pre ", "b pre ", "b post no-snapshot", "a post no-snapshot"]);
@@ -202,7 +201,7 @@ describe("the applications of a job", () => {
 
 	test("one that may fail does not fail the job, but is not proved", async () => {
 		const failing = pair("a", { onFailure: "continue", pre: { command: [script("exits-3.sh")] } });
-		const applications = new Applications([failing, pair("b")], job, checkTrust, openUndoList(folder, job));
+		const applications = applicationsOf([failing, pair("b")]);
 		await applications.quiet(AbortSignal.timeout(30_000));
 		await applications.resume("snapshot");
 		expect(applications.findFailure()).toBeUndefined();
@@ -214,7 +213,7 @@ describe("the applications of a job", () => {
 
 	test("a failing post script takes the proof away", async () => {
 		const failing = pair("a", { post: { command: [script("exits-3.sh")] } });
-		const applications = new Applications([failing], job, checkTrust, openUndoList(folder, job));
+		const applications = applicationsOf([failing]);
 		await applications.quiet(AbortSignal.timeout(30_000));
 		expect(applications.evidence()[0]?.proved).toBe(false);
 		await applications.resume("snapshot");
@@ -227,7 +226,7 @@ describe("the applications of a job", () => {
 			...session("a"),
 			session: { command: [script("dies-while-holding.sh")], deadlineMs: 5000, retries: 0 },
 		};
-		const applications = new Applications([dying], job, checkTrust, openUndoList(folder, job));
+		const applications = applicationsOf([dying]);
 		await applications.quiet(AbortSignal.timeout(30_000));
 		while (!applications.lost.aborted) await sleep(10);
 		await applications.resume("no-snapshot");
@@ -235,11 +234,16 @@ describe("the applications of a job", () => {
 	});
 
 	test("letting go twice runs nothing twice", async () => {
-		const applications = new Applications([pair("a")], job, checkTrust, openUndoList(folder, job));
+		const applications = applicationsOf([pair("a")]);
 		await applications.quiet(AbortSignal.timeout(30_000));
 		await Promise.all([applications.resume("snapshot"), applications.resume("no-snapshot")]);
 		expect(await lines()).toEqual(["a pre ", "a post snapshot"]);
 	});
+
+	function applicationsOf(all: readonly ApplicationScripts[]) {
+		const context = scriptContext({ runFolder: folder });
+		return new Applications(all, context, openUndoList(folder, scriptJob));
+	}
 
 	function pair(name: string, changes: Record<string, unknown> = {}) {
 		const command = [script("writes-line.sh"), join(folder, "lines"), name];
@@ -266,30 +270,20 @@ function script(name: string): string {
 function run(
 	name: string,
 	args: string[] = [],
-	options: { deadlineMs?: number; signal?: AbortSignal; outcome?: "snapshot" | "no-snapshot" } = {},
+	options: Partial<RunnableStep> & { signal?: AbortSignal; outcome?: "snapshot" | "no-snapshot" } = {},
 ) {
-	const { deadlineMs = 30_000, outcome, signal } = options;
-	return runScript({ name: "shop", command: [script(name), ...args], deadlineMs }, outcome ? "post" : "pre", job, {
-		checkTrust,
-		...(outcome === undefined ? {} : { outcome }),
+	const { outcome, signal, ...changes } = options;
+	const step = scriptStep([script(name), ...args], { ...changes, phase: outcome === undefined ? "pre" : "post" });
+	return runScript(step, scriptContext(), {
+		...(outcome === undefined ? {} : { end: { outcome } }),
 		...(signal === undefined ? {} : { signal }),
 	});
 }
 
 function start(name: string, args: string[] = [], deadlineMs = 10_000) {
-	return startSessionScript({ name: "shop", command: [script(name), ...args], deadlineMs }, job, { checkTrust });
+	return startSessionScript(scriptStep([script(name), ...args], { phase: "session", deadlineMs }), scriptContext());
 }
 
 async function readPid(): Promise<number> {
 	return Number(await readFile(join(folder, "pid"), "utf8"));
-}
-
-/** A zombie that nobody has reaped yet is not alive. */
-function isAlive(pid: number): boolean {
-	try {
-		const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-		return stat.slice(stat.lastIndexOf(")") + 2, stat.lastIndexOf(")") + 3) !== "Z";
-	} catch {
-		return false;
-	}
 }

@@ -1,17 +1,16 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import type { ScriptJob } from "../../contracts/script-input.ts";
 import { startSessionScript } from "../../extensions/vm-snapshot-linux/script-runner/session-script.ts";
 import { poll } from "../fixtures/poll.ts";
+import { scriptContext, scriptStep } from "../fixtures/script-bench.ts";
 
-const job: ScriptJob = { jobId: "job-1", level: "application", disks: ["vda"], fileSystems: [] };
-const readRelease = "read -r word outcome";
+const readRelease = "read -r input; read -r word outcome";
 const blanks = (count: number) => `head -c ${count} /dev/zero | tr '\\0' ' '`;
 
 /** A shell says the lines; nothing of them is a file. */
 function start(script: string, deadlineMs = 10_000) {
-	const step = { name: "shop", command: ["/bin/sh", "-c", script], deadlineMs };
-	return startSessionScript(step, job, { checkTrust: () => Promise.resolve() });
+	const step = scriptStep(["/bin/sh", "-c", script], { phase: "session", deadlineMs });
+	return startSessionScript(step, scriptContext());
 }
 
 describe("what a session script prints", () => {

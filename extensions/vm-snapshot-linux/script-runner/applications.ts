@@ -1,8 +1,11 @@
-import { StillpointError } from "../../../contracts/errors.ts";
+import { asStillpointError, StillpointError } from "../../../contracts/errors.ts";
 import type { ScriptReport } from "../../../contracts/report.ts";
-import type { ScriptJob, ScriptOutcome } from "../../../contracts/script-input.ts";
-import type { ApplicationScripts, CheckTrust, ScriptStep } from "./application-scripts.ts";
+import type { ScriptOutcome, ScriptRecoveryPoint } from "../../../contracts/script-input.ts";
+import type { ApplicationScripts, ScriptStep } from "./application-scripts.ts";
+import { scriptFailure } from "./judge-exit.ts";
 import { runScript } from "./run-script.ts";
+import { newMark, runnableStep, type ScriptContext } from "./script-step.ts";
+import { findScriptUser, type ScriptUser } from "./script-user.ts";
 import { type SessionScript, startSessionScript } from "./session-script.ts";
 import type { UndoEntry, UndoList, UndoStep } from "./undo-list.ts";
 
@@ -11,8 +14,12 @@ export type ApplicationEvidence = { readonly name: string; readonly proved: bool
 
 type Started = {
 	readonly scripts: ApplicationScripts;
-	readonly session?: SessionScript;
+	readonly mark: string;
+	readonly user: ScriptUser | undefined;
 	readonly undo: UndoEntry;
+	session?: SessionScript;
+	/** Ends what its pre left running. */
+	letGo?: () => Promise<void>;
 	/** The first thing that went wrong. */
 	failure?: StillpointError;
 	holdLost?: boolean;
@@ -25,17 +32,16 @@ type Started = {
 export class Applications {
 	readonly reports: ScriptReport[] = [];
 	readonly #applications: readonly ApplicationScripts[];
-	readonly #job: ScriptJob;
-	readonly #checkTrust: CheckTrust;
+	readonly #context: ScriptContext;
 	readonly #undoList: UndoList;
+	readonly #users = new Map<string, ScriptUser | StillpointError>();
 	readonly #started: Started[] = [];
 	readonly #lost = new AbortController();
 	#resumed: Promise<void> | undefined;
 
-	constructor(applications: readonly ApplicationScripts[], job: ScriptJob, checkTrust: CheckTrust, undoList: UndoList) {
+	constructor(applications: readonly ApplicationScripts[], context: ScriptContext, undoList: UndoList) {
 		this.#applications = applications;
-		this.#job = job;
-		this.#checkTrust = checkTrust;
+		this.#context = context;
 		this.#undoList = undoList;
 	}
 
@@ -46,17 +52,18 @@ export class Applications {
 
 	/** Runs pre and session scripts in ascending order. Throws the first failure of one that says `fail`. */
 	async quiet(signal: AbortSignal): Promise<void> {
+		await this.#findUsers();
 		for (const scripts of this.#applications) {
 			signal.throwIfAborted();
-			const started = await this.#start(scripts, signal);
+			const failure = await this.#start(scripts, signal);
 			signal.throwIfAborted();
-			if (started.failure !== undefined && scripts.onFailure === "fail") throw started.failure;
+			if (failure !== undefined && scripts.onFailure === "fail") throw failure;
 		}
 	}
 
 	/** Releases sessions and runs post scripts, in descending order, of all that was started. Never rejects. */
-	resume(outcome: ScriptOutcome): Promise<void> {
-		this.#resumed ??= this.#resumeAll(outcome);
+	resume(outcome: ScriptOutcome, recoveryPoint?: ScriptRecoveryPoint): Promise<void> {
+		this.#resumed ??= this.#resumeAll(outcome, recoveryPoint);
 		return this.#resumed;
 	}
 
@@ -77,23 +84,52 @@ export class Applications {
 		});
 	}
 
-	async #start(scripts: ApplicationScripts, signal: AbortSignal): Promise<Started> {
-		const undo = this.#undoList.add(undoStepOf(scripts));
-		const options = { checkTrust: this.#checkTrust, signal, onRuns: undo.runs };
-		if (scripts.session !== undefined) {
-			const session = await startSessionScript(stepOf(scripts, scripts.session), this.#job, options);
-			const started: Started = { scripts, session, undo };
-			this.#started.push(started);
-			if (session.failure !== undefined) started.failure = session.failure;
-			else if (scripts.onFailure === "fail") this.#watch(session);
-			return started;
+	/** All of them before the first script starts. @throws of an application that says `fail` */
+	async #findUsers(): Promise<void> {
+		for (const { runAs, application, onFailure } of this.#applications) {
+			if (runAs === undefined) continue;
+			const found = this.#users.get(runAs) ?? (await findScriptUser(runAs).catch(asStillpointError));
+			this.#users.set(runAs, found);
+			if (found instanceof StillpointError && onFailure === "fail") {
+				throw new StillpointError(found.code, `${application}: ${found.message}`, { cause: found });
+			}
 		}
-		const started: Started = { scripts, undo };
+	}
+
+	async #start(scripts: ApplicationScripts, signal: AbortSignal): Promise<StillpointError | undefined> {
+		const user = scripts.runAs === undefined ? undefined : this.#users.get(scripts.runAs);
+		if (user instanceof StillpointError) {
+			this.reports.push(refusal(scripts, user));
+			return user;
+		}
+		const mark = newMark();
+		const undo = this.#undoList.add(undoStepOf(scripts, mark));
+		const started: Started = { scripts, undo, mark, user };
 		this.#started.push(started);
-		if (scripts.pre === undefined) return started;
-		const report = await runScript(stepOf(scripts, scripts.pre), "pre", this.#job, options);
-		this.#record(started, report);
-		return started;
+		if (scripts.session !== undefined) await this.#startSession(started, scripts.session, signal);
+		else if (scripts.pre !== undefined) {
+			const options = {
+				signal,
+				onRuns: (pid: number | undefined) => undo.runs("pre", pid),
+				onKept: (letGo: () => Promise<void>) => {
+					undo.keeps();
+					started.letGo = letGo;
+				},
+			};
+			const step = runnableStep(scripts, "pre", scripts.pre, { mark, user });
+			this.#record(started, await runScript(step, this.#context, options));
+		}
+		return started.failure;
+	}
+
+	async #startSession(started: Started, given: NonNullable<ApplicationScripts["session"]>, signal: AbortSignal) {
+		const { scripts, mark, user, undo } = started;
+		const step = runnableStep(scripts, "session", given, { mark, user });
+		const options = { signal, onRuns: (pid: number | undefined) => undo.runs("session", pid) };
+		const session = await startSessionScript(step, this.#context, options);
+		started.session = session;
+		if (session.failure !== undefined) started.failure = session.failure;
+		else if (scripts.onFailure === "fail") this.#watch(session);
 	}
 
 	#watch(session: SessionScript): void {
@@ -102,15 +138,17 @@ export class Applications {
 		else session.lost.addEventListener("abort", tell, { once: true });
 	}
 
-	async #resumeAll(outcome: ScriptOutcome): Promise<void> {
+	async #resumeAll(outcome: ScriptOutcome, recoveryPoint: ScriptRecoveryPoint | undefined): Promise<void> {
+		const end = { outcome, ...(recoveryPoint === undefined ? {} : { recoveryPoint }) };
 		for (const started of this.#started.toReversed()) {
-			const { scripts, session, undo } = started;
+			const { scripts, session, undo, mark, user } = started;
 			if (session !== undefined) this.#record(started, await session.release(outcome));
 			if (scripts.post !== undefined) {
-				const step = stepOf(scripts, scripts.post);
-				const options = { checkTrust: this.#checkTrust, outcome, onRuns: undo.runs };
-				this.#record(started, await runScript(step, "post", this.#job, options));
+				const step = runnableStep(scripts, "post", scripts.post, { mark, user, outcome });
+				const options = { end, onRuns: (pid: number | undefined) => undo.runs("post", pid) };
+				this.#record(started, await runScript(step, this.#context, options));
 			}
+			await started.letGo?.();
 			undo.remove();
 		}
 	}
@@ -123,16 +161,25 @@ export class Applications {
 	}
 }
 
-function undoStepOf({ application, session, pre, post }: ApplicationScripts): UndoStep {
-	const deadlineMs = (session ?? pre ?? post)?.deadlineMs ?? 0;
+/** Nothing of it was started. */
+function refusal({ application: name, session }: ApplicationScripts, failure: StillpointError): ScriptReport {
+	const phase = session === undefined ? "pre" : "session";
+	return { name, phase, timedOut: false, durationMs: 0, outputTail: "", error: scriptFailure(failure) };
+}
+
+function undoStepOf({ session, pre, post, runAs, ...scripts }: ApplicationScripts, mark: string): UndoStep {
 	return {
-		application,
-		deadlineMs,
+		application: scripts.application,
+		mark,
+		deadlineMs: (session ?? pre ?? post)?.deadlineMs ?? 0,
 		...(session === undefined ? {} : { isSession: true }),
-		...(post === undefined ? {} : { post: { command: [...post.command], deadlineMs: post.deadlineMs } }),
+		...(runAs === undefined ? {} : { runAs }),
+		...(scripts.ownerOnly ? { ownerOnly: true } : {}),
+		...(post === undefined ? {} : { post: undoPostOf(post) }),
 	};
 }
 
-function stepOf(scripts: ApplicationScripts, step: ScriptStep) {
-	return { name: scripts.application, command: step.command, deadlineMs: step.deadlineMs };
+function undoPostOf({ command, commandWithoutSnapshot, deadlineMs, retries }: ScriptStep): UndoStep["post"] {
+	const without = commandWithoutSnapshot === undefined ? {} : { commandWithoutSnapshot: [...commandWithoutSnapshot] };
+	return { command: [...command], deadlineMs, retries, ...without };
 }

@@ -1,14 +1,19 @@
 import { rmSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { StillpointError } from "../../../contracts/errors.ts";
+import { asStillpointError, type StillpointError } from "../../../contracts/errors.ts";
 import type { ScriptReport } from "../../../contracts/report.ts";
 import { isSameProcessAlive, type ProcessIdentity } from "../../../platform/linux/process-identity.ts";
 import type { CheckTrust } from "./application-scripts.ts";
+import { scriptFailure } from "./judge-exit.ts";
 import { runScript } from "./run-script.ts";
+import { removeCopies } from "./script-copy.ts";
+import { endScriptGroup, endScriptProcesses } from "./script-processes.ts";
+import { newMark, runnableStep } from "./script-step.ts";
+import { findScriptUser, type ScriptUser } from "./script-user.ts";
 import { readUndoFiles, type UndoFile, type UndoStep, writeUndoFile } from "./undo-list.ts";
 
-const killGraceMs = 500;
 const pollMs = 20;
+const outcome = "interrupted";
 
 export type RecoveredJob = { readonly jobId: string; readonly scripts: readonly ScriptReport[] };
 
@@ -27,7 +32,7 @@ export async function recoverScripts(
 		if (isSameProcessAlive(content.owner)) continue;
 		const scripts: ScriptReport[] = [];
 		for (const step of content.steps.toReversed()) {
-			scripts.push(...(await undo(step, content, checkTrust)));
+			scripts.push(...(await undo(step, content, { checkTrust, runFolder })));
 			content.steps.pop();
 			if (content.steps.length > 0) writeUndoFile(path, content);
 		}
@@ -37,33 +42,40 @@ export async function recoverScripts(
 	return recovered;
 }
 
-async function undo(step: UndoStep, { job }: UndoFile, checkTrust: CheckTrust): Promise<ScriptReport[]> {
-	const { application: name, process: left, post } = step;
-	if (left !== undefined) await endGroup(left, step.isSession === true ? step.deadlineMs : 0);
-	if (post === undefined) return [];
-	const report = await runScript({ name, ...post }, "post", job, { checkTrust, outcome: "interrupted" });
-	return [report];
+async function undo(
+	step: UndoStep,
+	{ job }: UndoFile,
+	given: { checkTrust: CheckTrust; runFolder: string },
+): Promise<ScriptReport[]> {
+	const { process: left, phase = step.isSession === true ? "session" : "pre", kept } = step;
+	const mark = step.mark ?? newMark();
+	if (left !== undefined && phase === "session") await untilGone(left, step.deadlineMs);
+	if (left !== undefined) await endScriptProcesses({ mark, phase, leader: left });
+	const reports = step.post === undefined ? [] : [await runPost(step, step.post, { job, ...given })];
+	if (kept !== undefined) await endScriptGroup({ mark, phase: "pre", leader: kept });
+	await removeCopies(given.runFolder, mark).catch(() => undefined);
+	return reports;
 }
 
-/** What a script started belongs to its process group; the leader's identity tells that it is still that group. */
-async function endGroup(leader: ProcessIdentity, patienceMs: number): Promise<void> {
-	await untilGone(leader, patienceMs);
-	for (const signal of ["SIGTERM", "SIGKILL"] as const) {
-		if (!isSameProcessAlive(leader)) return;
-		signalGroup(leader.pid, signal);
-		await untilGone(leader, killGraceMs);
+async function runPost(
+	{ application, ownerOnly = false, runAs }: UndoStep,
+	{ command, commandWithoutSnapshot, deadlineMs, retries = 0 }: NonNullable<UndoStep["post"]>,
+	context: { job: UndoFile["job"]; checkTrust: CheckTrust; runFolder: string },
+): Promise<ScriptReport> {
+	let user: ScriptUser | undefined;
+	try {
+		user = runAs === undefined ? undefined : await findScriptUser(runAs);
+	} catch (thrown) {
+		const error = scriptFailure(asStillpointError(thrown));
+		return { name: application, phase: "post", timedOut: false, durationMs: 0, outputTail: "", error };
 	}
+	const scripts = { application, ownerOnly, keepsProcesses: false };
+	const given = { command, deadlineMs, retries, ...(commandWithoutSnapshot && { commandWithoutSnapshot }) };
+	const step = runnableStep(scripts, "post", given, { mark: newMark(), user, outcome });
+	return runScript(step, context, { end: { outcome } });
 }
 
 async function untilGone(identity: ProcessIdentity, limitMs: number): Promise<void> {
 	const endMs = performance.now() + limitMs;
 	while (isSameProcessAlive(identity) && performance.now() < endMs) await sleep(pollMs);
-}
-
-function signalGroup(leader: number, signal: NodeJS.Signals): void {
-	try {
-		process.kill(-leader, signal);
-	} catch {
-		// It ended in between.
-	}
 }

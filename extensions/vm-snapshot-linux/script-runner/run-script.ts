@@ -1,99 +1,103 @@
-import { asStillpointError, type ErrorCode, StillpointError } from "../../../contracts/errors.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { asStillpointError, type StillpointError } from "../../../contracts/errors.ts";
 import type { ScriptReport } from "../../../contracts/report.ts";
-import type { ScriptJob, ScriptOutcome } from "../../../contracts/script-input.ts";
-import type { CheckTrust } from "./application-scripts.ts";
-import { checkScriptTrust } from "./script-trust.ts";
-import { type ScriptExit, startScript } from "./start-script.ts";
+import { endOrKill, exitFields, judgeExit, scriptFailure } from "./judge-exit.ts";
+import { type Launch, prepareLaunch } from "./launch-script.ts";
+import type { RunnableStep, ScriptContext, ScriptEnd } from "./script-step.ts";
+import { type RunningScript, type ScriptExit, startScript } from "./start-script.ts";
 
-export type NamedStep = {
-	/** The application; stands in the report. */
-	readonly name: string;
-	readonly command: readonly string[];
-	readonly deadlineMs: number;
+export type RunOptions = {
+	/** Of post. */
+	readonly end?: ScriptEnd;
+	readonly signal?: AbortSignal;
+	/** Its process, and undefined when that has ended. */
+	readonly onRuns?: (pid: number | undefined) => void;
+	/** It ended well and keeps processes: to be called when they shall end. */
+	readonly onKept?: (letGo: () => Promise<void>) => void;
+};
+
+/** Between attempts: doubled each time. */
+const firstPauseMs = 100;
+const longestPauseMs = 5_000;
+
+type Attempt = {
+	readonly script: RunningScript;
+	readonly exit: ScriptExit;
+	readonly error: StillpointError | undefined;
 };
 
 /**
- * Runs one pre or post script to its end, its deadline or the signal; the whole process tree is gone afterwards.
- * Never rejects: success is exit status 0 within the deadline, all else stands in `error`.
+ * Runs one pre or post script to its end, its deadline or the signal, again as often as its retries say; see
+ * `startScript` for what is left of it then. Never rejects: success is exit status 0 within the deadline of a script
+ * that is still the one that was checked; all else stands in `error`.
  */
 export async function runScript(
-	step: NamedStep,
-	phase: "pre" | "post",
-	job: ScriptJob,
-	options: {
-		checkTrust: CheckTrust;
-		outcome?: ScriptOutcome;
-		signal?: AbortSignal;
-		/** Its process, and undefined when that has ended. */
-		onRuns?: (pid: number | undefined) => void;
-	},
+	step: RunnableStep,
+	context: ScriptContext,
+	options: RunOptions = {},
 ): Promise<ScriptReport> {
 	const startedAtMs = performance.now();
-	const base = { name: step.name, phase };
+	const base = { name: step.name, phase: step.phase };
 	try {
 		options.signal?.throwIfAborted();
-		await checkScriptTrust(step.command, options.checkTrust);
+		await using launch = await prepareLaunch(step, context);
+		const deadline = AbortSignal.timeout(step.deadlineMs);
+		const stop = options.signal === undefined ? deadline : AbortSignal.any([deadline, options.signal]);
+		let attempts = 0;
+		for (;;) {
+			attempts += 1;
+			const { script, exit, error } = await attempt(launch, step, { ...options, context, deadline, stop });
+			const timedOut = error?.code === "script-timeout";
+			if (error !== undefined && attempts <= (step.retries ?? 0) && mayHelp(error)) {
+				const pauseMs = Math.min(firstPauseMs * 2 ** (attempts - 1), longestPauseMs);
+				await sleep(pauseMs, undefined, { signal: stop }).catch(() => undefined);
+				if (!stop.aborted) continue;
+			}
+			return {
+				...base,
+				...exitFields(exit),
+				timedOut,
+				...(step.retries ? { attempts } : {}),
+				durationMs: performance.now() - startedAtMs,
+				outputTail: script.tail(),
+				...(error === undefined ? {} : { error: scriptFailure(error) }),
+			};
+		}
 	} catch (error) {
 		const failure = scriptFailure(asStillpointError(error));
 		return { ...base, timedOut: false, durationMs: performance.now() - startedAtMs, outputTail: "", error: failure };
 	}
-	const script = await startScript(step.command, phase, job, options.outcome);
-	options.onRuns?.(script.pid);
-	const deadline = AbortSignal.timeout(step.deadlineMs);
-	const stop = options.signal === undefined ? deadline : AbortSignal.any([deadline, options.signal]);
+}
+
+async function attempt(
+	launch: Launch,
+	step: RunnableStep,
+	given: RunOptions & { context: ScriptContext; deadline: AbortSignal; stop: AbortSignal },
+): Promise<Attempt> {
+	const { context, deadline, stop, signal } = given;
+	const script = startScript(launch, step, context.job, given.end);
+	given.onRuns?.(script.pid);
 	const killed = await endOrKill(script, stop);
 	const exit = await script.ended;
-	options.onRuns?.(undefined);
-	const timedOut = killed && deadline.aborted && options.signal?.aborted !== true;
-	const error = judgeExit(step.name, phase, exit, { timedOut, killed, deadlineMs: step.deadlineMs });
-	return {
-		...base,
-		...exitFields(exit),
-		timedOut,
-		durationMs: performance.now() - script.startedAtMs,
-		outputTail: script.tail(),
-		...(error === undefined ? {} : { error: scriptFailure(error) }),
-	};
+	const timedOut = killed && deadline.aborted && signal?.aborted !== true;
+	const what = `${step.phase} script of ${step.name}`;
+	const error = (await findChange(launch)) ?? judgeExit(what, exit, { timedOut, killed, deadlineMs: step.deadlineMs });
+	if (error === undefined && step.keepsProcesses === true) given.onKept?.(() => script.letGo());
+	else await script.letGo();
+	given.onRuns?.(undefined);
+	return { script, exit, error };
 }
 
-/** Whether it had to be killed. */
-export async function endOrKill(
-	script: { ended: Promise<ScriptExit>; kill(): Promise<void> },
-	stop: AbortSignal,
-): Promise<boolean> {
-	let killed = false;
-	const { promise: stopped, resolve } = Promise.withResolvers<void>();
-	const onAbort = () => resolve();
-	stop.addEventListener("abort", onAbort);
-	if (stop.aborted) resolve();
-	await Promise.race([script.ended, stopped.then(() => (killed = true))]);
-	stop.removeEventListener("abort", onAbort);
-	if (killed) await script.kill();
-	return killed;
+/** Another attempt would run what was not checked; or there is no time, or nobody who waits for it. */
+function mayHelp({ code }: StillpointError): boolean {
+	return code === "script-failed";
 }
 
-export function judgeExit(
-	name: string,
-	phase: string,
-	exit: ScriptExit,
-	end: { timedOut: boolean; killed: boolean; deadlineMs: number },
-): StillpointError | undefined {
-	const what = `${phase} script of ${name}`;
-	if (exit.spawnError !== undefined) return new StillpointError("script-failed", `${what}: ${exit.spawnError}`);
-	if (end.timedOut) return new StillpointError("script-timeout", `${what}: no end after ${end.deadlineMs} ms`);
-	if (end.killed) return new StillpointError("script-failed", `${what}: ended because the job was cancelled`);
-	if (exit.exitCode === 0) return undefined;
-	const how = exit.exitCode === undefined ? `ended by ${exit.signal ?? "?"}` : `exit status ${exit.exitCode}`;
-	return new StillpointError("script-failed", `${what}: ${how}`);
-}
-
-export function exitFields(exit: ScriptExit): { exitCode?: number; signal?: string } {
-	return {
-		...(exit.exitCode === undefined ? {} : { exitCode: exit.exitCode }),
-		...(exit.signal === undefined ? {} : { signal: exit.signal }),
-	};
-}
-
-export function scriptFailure(error: StillpointError): { code: ErrorCode; message: string; retryable: boolean } {
-	return { code: error.code, message: error.message, retryable: error.traits.retryable };
+export async function findChange(launch: Launch): Promise<StillpointError | undefined> {
+	try {
+		await launch.checkUnchanged();
+		return undefined;
+	} catch (error) {
+		return asStillpointError(error);
+	}
 }

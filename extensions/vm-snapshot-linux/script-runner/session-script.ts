@@ -1,9 +1,10 @@
 import { asStillpointError, StillpointError } from "../../../contracts/errors.ts";
 import type { ScriptReport } from "../../../contracts/report.ts";
-import type { ScriptJob, ScriptOutcome } from "../../../contracts/script-input.ts";
-import type { CheckTrust } from "./application-scripts.ts";
-import { endOrKill, exitFields, judgeExit, type NamedStep, scriptFailure } from "./run-script.ts";
-import { checkScriptTrust } from "./script-trust.ts";
+import type { ScriptOutcome } from "../../../contracts/script-input.ts";
+import { endOrKill, exitFields, judgeExit, scriptFailure } from "./judge-exit.ts";
+import { type Launch, prepareLaunch } from "./launch-script.ts";
+import { findChange } from "./run-script.ts";
+import type { RunnableStep, ScriptContext } from "./script-step.ts";
 import { type RunningScript, startScript } from "./start-script.ts";
 
 export type SessionScript = {
@@ -12,36 +13,38 @@ export type SessionScript = {
 	/** Aborts when it ends, or says `lost`, before it was released. */
 	readonly lost: AbortSignal;
 	/**
-	 * Asks for the proof and lets go. Never rejects; the whole process tree is gone afterwards.
-	 * Held is only what said `ready`, lived until now, answered `held` and ended with status 0, all in time.
+	 * Asks for the proof and lets go. Never rejects. Held is only what said `ready`, lived until now, answered `held` and
+	 * ended with status 0, all in time, and is still the script that was checked.
 	 */
 	release(outcome: ScriptOutcome): Promise<ScriptReport>;
 };
 
 /** Starts a session script and waits for `ready`, its deadline or the signal. Never rejects; see `failure`. */
 export async function startSessionScript(
-	step: NamedStep,
-	job: ScriptJob,
-	options: { checkTrust: CheckTrust; signal?: AbortSignal; onRuns?: (pid: number | undefined) => void },
+	step: RunnableStep,
+	context: ScriptContext,
+	options: { signal?: AbortSignal; onRuns?: (pid: number | undefined) => void } = {},
 ): Promise<SessionScript> {
 	const startedAtMs = performance.now();
+	let launch: Launch;
 	try {
 		options.signal?.throwIfAborted();
-		await checkScriptTrust(step.command, options.checkTrust);
+		launch = await prepareLaunch(step, context);
 	} catch (error) {
 		return neverStarted(step.name, asStillpointError(error), startedAtMs);
 	}
-	const script = await startScript(step.command, "session", job);
+	const script = startScript(launch, step, context.job);
 	options.onRuns?.(script.pid);
-	const session = new Session(step, script);
+	const session = new Session(step, script, launch);
 	await session.waitForReady(options.signal);
 	return session;
 }
 
 class Session implements SessionScript {
 	failure: StillpointError | undefined;
-	readonly #step: NamedStep;
+	readonly #step: RunnableStep;
 	readonly #script: RunningScript;
+	readonly #launch: Launch;
 	readonly #lost = new AbortController();
 	readonly #ready = Promise.withResolvers<void>();
 	readonly #report: ScriptReport;
@@ -50,9 +53,10 @@ class Session implements SessionScript {
 	#released = false;
 	#lostReason: string | undefined;
 
-	constructor(step: NamedStep, script: RunningScript) {
+	constructor(step: RunnableStep, script: RunningScript, launch: Launch) {
 		this.#step = step;
 		this.#script = script;
+		this.#launch = launch;
 		this.#report = { name: step.name, phase: "session", timedOut: false, held: false, durationMs: 0, outputTail: "" };
 		script.onLine((line) => this.#read(line));
 		void script.ended.then(() => {
@@ -70,13 +74,17 @@ class Session implements SessionScript {
 		const stop = signal === undefined ? deadline : AbortSignal.any([deadline, signal]);
 		const ready = { ended: this.#ready.promise.then(() => ({})), kill: () => this.#kill() };
 		const killed = await endOrKill(ready, stop);
-		if (this.#wasReady && !killed) return;
+		const changed = await findChange(this.#launch);
+		if (this.#wasReady && !killed && changed === undefined) return;
+		if (changed !== undefined) await this.#kill();
 		const exit = await this.#script.ended;
+		await this.#launch[Symbol.asyncDispose]();
 		const timedOut = killed && signal?.aborted !== true;
 		this.#report.timedOut = timedOut;
 		this.failure =
-			judgeExit(this.#step.name, "session", exit, { timedOut, killed, deadlineMs: this.#step.deadlineMs }) ??
-			new StillpointError("script-failed", `session script of ${this.#step.name}: ended without saying ready`);
+			changed ??
+			judgeExit(this.#what, exit, { timedOut, killed, deadlineMs: this.#step.deadlineMs }) ??
+			new StillpointError("script-failed", `${this.#what}: ended without saying ready`);
 		this.#lose("it was never ready");
 	}
 
@@ -86,8 +94,11 @@ class Session implements SessionScript {
 		const deadline = AbortSignal.timeout(this.#step.deadlineMs);
 		const killed = await endOrKill(this.#script, deadline);
 		const exit = await this.#script.ended;
-		const held = this.#answer === "held" && this.#lostReason === undefined && exit.exitCode === 0 && !killed;
-		const error = this.failure ?? (held ? undefined : this.#whyNotHeld(killed, exit));
+		const changed = this.failure === undefined ? await findChange(this.#launch) : undefined;
+		await this.#launch[Symbol.asyncDispose]();
+		const proved = this.#answer === "held" && this.#lostReason === undefined && exit.exitCode === 0 && !killed;
+		const held = proved && changed === undefined;
+		const error = this.failure ?? changed ?? (held ? undefined : this.#whyNotHeld(killed, exit));
 		return {
 			...this.#report,
 			...exitFields(exit),
@@ -100,7 +111,7 @@ class Session implements SessionScript {
 	}
 
 	#whyNotHeld(killed: boolean, exit: { exitCode?: number; signal?: string }): StillpointError {
-		const what = `session script of ${this.#step.name}`;
+		const what = this.#what;
 		if (this.#lostReason !== undefined) return new StillpointError("script-hold-lost", `${what}: ${this.#lostReason}`);
 		if (killed) return new StillpointError("script-timeout", `${what}: no end after release`);
 		if (this.#answer === undefined) return new StillpointError("script-hold-lost", `${what}: it proved nothing`);
@@ -120,9 +131,13 @@ class Session implements SessionScript {
 		}
 	}
 
+	get #what(): string {
+		return `session script of ${this.#step.name}`;
+	}
+
 	#lose(reason: string): void {
 		this.#lostReason ??= reason;
-		this.#lost.abort(new StillpointError("script-hold-lost", `session script of ${this.#step.name}: ${reason}`));
+		this.#lost.abort(new StillpointError("script-hold-lost", `${this.#what}: ${reason}`));
 	}
 
 	async #kill(): Promise<void> {

@@ -1,9 +1,14 @@
-import { userInfo } from "node:os";
-import { dirname } from "node:path";
-import { StringDecoder } from "node:string_decoder";
+import { type ChildProcessByStdio, spawn } from "node:child_process";
+import type { Readable, Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { ScriptJob, ScriptOutcome, ScriptPhase } from "../../../contracts/script-input.ts";
+import type { ScriptJob } from "../../../contracts/script-input.ts";
+import { findProcessIdentity, type ProcessIdentity } from "../../../platform/linux/process-identity.ts";
+import { folderDescriptor, type Launch } from "./launch-script.ts";
+import { LineSplitter } from "./line-splitter.ts";
 import { OutputTail } from "./output-tail.ts";
+import { scriptEnvironment, scriptInput } from "./script-facts.ts";
+import { endScriptGroup, endScriptProcesses, listGroup } from "./script-processes.ts";
+import { phaseOf, type RunnableStep, type ScriptEnd } from "./script-step.ts";
 
 export type ScriptExit = { readonly exitCode?: number; readonly signal?: string; readonly spawnError?: string };
 
@@ -17,83 +22,77 @@ export type RunningScript = {
 	onLine(listener: (line: string) => void): void;
 	/** Ignored when the process is gone. */
 	write(text: string): void;
-	/** SIGTERM to the whole process group, SIGKILL after the grace time. Resolves when it ended. */
+	/** Ends everything that descends from it, wherever that went. Resolves when it ended. Never while disks are frozen. */
 	kill(): Promise<void>;
+	/** Ends what `keepsProcesses` left of it after a good end. */
+	letGo(): Promise<void>;
 	/** The last 4 KiB of stdout and stderr. */
 	tail(): string;
 };
 
+type Child = ChildProcessByStdio<Writable, Readable, Readable>;
+
 const tailBytes = 4096;
 const lineLimit = 4096;
-/** From SIGTERM to SIGKILL. */
-const killGraceMs = 500;
 /** After the end of the process: for output that a child of it still holds open. */
 const drainMs = 100;
+/** More than the time that killing takes at most: a process that a disk holds does not end. */
+const stuckMs = 1_000;
 
 /**
- * Starts a script in a process group of its own with nothing of our environment. No shell.
- * What it leaves behind in its group when it ends is killed: a script that wants to stay is a session script.
+ * Starts a script in a session and process group of its own, with nothing of our environment and its input on stdin;
+ * that of a session stays open. What it leaves in its group when it ends is killed, unless `keepsProcesses` has it.
  */
-export async function startScript(
-	command: readonly string[],
-	phase: ScriptPhase,
-	job: ScriptJob,
-	outcome?: ScriptOutcome,
-): Promise<RunningScript> {
-	const { execa } = await import("execa");
-	const [program, ...args] = command as [string, ...string[]];
+export function startScript(launch: Launch, step: RunnableStep, job: ScriptJob, end?: ScriptEnd): RunningScript {
 	const startedAtMs = performance.now();
-	const child = execa(program, args, {
-		cwd: "/",
-		env: scriptEnvironment(phase, job, outcome),
-		extendEnv: false,
-		stdin: "pipe",
-		stdout: "pipe",
-		stderr: "pipe",
-		encoding: "buffer",
-		buffer: false,
-		reject: false,
-		killDescendants: true,
-		forceKillAfterDelay: false,
-	});
 	const tail = new OutputTail(tailBytes);
 	const lines = new LineSplitter(lineLimit);
-	const { stdin, stdout, stderr, nodeChildProcess: native } = child;
+	const stuck = Promise.withResolvers<void>();
+	const started = spawnLaunch(launch, scriptEnvironment(job, step, { end, realPath: launch.realPath }));
+	if ("spawnError" in started) return neverStarted(started, startedAtMs);
+	const child: Child = started;
+	const leader = child.pid === undefined ? undefined : findProcessIdentity(child.pid);
+	let left: ProcessIdentity[] = [];
+	let kept = false;
+	const { stdin, stdout, stderr } = child;
 	for (const stream of [stdin, stdout, stderr]) stream.on("error", () => undefined);
 	stdout.on("data", (chunk: Buffer) => {
 		tail.push(chunk);
 		lines.push(chunk);
 	});
 	stderr.on("data", (chunk: Buffer) => tail.push(chunk));
-	if (phase !== "session") stdin.end();
+	stdin.write(scriptInput(job, step, end));
+	if (phaseOf(step) !== "session") stdin.end();
+	const failed = new Promise<string>((resolve) => child.once("error", (error) => resolve(error.message)));
+	const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+	const closed = new Promise<void>((resolve) => child.once("close", () => resolve()));
 	const ended = waitForEnd();
 
 	async function waitForEnd(): Promise<ScriptExit> {
-		const result = child.then(
-			(value) => (value.cause instanceof Error && child.pid === undefined ? value.cause.message : undefined),
-			(error: unknown) => String(error),
-		);
-		if (child.pid === undefined) return { spawnError: (await result) ?? "could not be started" };
-		if (native.exitCode === null && native.signalCode === null) {
-			await new Promise<void>((resolve) => native.once("exit", () => resolve()));
-		}
-		await Promise.race([result, sleep(drainMs)]);
-		signalGroup("SIGKILL");
-		for (const stream of [stdin, stdout, stderr]) stream.destroy();
-		lines.end();
+		if (child.pid === undefined) return { spawnError: await failed };
+		await Promise.race([exited, stuck.promise]);
+		await Promise.race([closed, sleep(drainMs)]);
+		kept = step.keepsProcesses === true && child.exitCode === 0;
+		if (kept) left = listGroup(child.pid);
+		else endNow();
 		return {
-			...(native.exitCode === null ? {} : { exitCode: native.exitCode }),
-			...(native.signalCode === null ? {} : { signal: native.signalCode }),
+			...(child.exitCode === null ? {} : { exitCode: child.exitCode }),
+			...(child.signalCode === null ? {} : { signal: child.signalCode }),
 		};
 	}
 
-	function signalGroup(signal: "SIGTERM" | "SIGKILL"): void {
-		if (child.pid === undefined) return;
+	function endNow(): void {
 		try {
-			process.kill(-child.pid, signal);
+			if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
 		} catch {
 			// ESRCH: nothing is left of the group.
 		}
+		closeStreams();
+	}
+
+	function closeStreams(): void {
+		for (const stream of [stdin, stdout, stderr]) stream.destroy();
+		lines.end();
 	}
 
 	return {
@@ -105,60 +104,46 @@ export async function startScript(
 			if (stdin.writable) stdin.write(text);
 		},
 		async kill() {
-			signalGroup("SIGTERM");
-			const force = setTimeout(() => signalGroup("SIGKILL"), killGraceMs);
+			if (leader !== undefined) await endScriptProcesses({ mark: step.mark, phase: phaseOf(step), leader });
+			const limit = setTimeout(() => stuck.resolve(), stuckMs);
 			await ended;
-			clearTimeout(force);
+			clearTimeout(limit);
+		},
+		async letGo() {
+			if (!kept || leader === undefined) return;
+			await endScriptGroup({ mark: step.mark, phase: phaseOf(step), leader }, left);
+			closeStreams();
 		},
 		tail: () => tail.text(),
 	};
 }
 
-function scriptEnvironment(phase: ScriptPhase, job: ScriptJob, outcome?: ScriptOutcome): Record<string, string> {
-	return {
-		PATH: `${dirname(process.execPath)}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
-		HOME: userInfo().homedir,
-		LC_ALL: "C.UTF-8",
-		STILLPOINT_JOB_ID: job.jobId,
-		STILLPOINT_PHASE: phase,
-		STILLPOINT_LEVEL: job.level,
-		STILLPOINT_DISKS: job.disks.join(","),
-		...(outcome === undefined ? {} : { STILLPOINT_OUTCOME: outcome }),
-	};
+function spawnLaunch(launch: Launch, environment: Record<string, string>): Child | { readonly spawnError: string } {
+	const { program, args, argv0, folder } = launch;
+	// What is ignored above stderr is not opened.
+	const between = folder === undefined ? [] : [...Array<"ignore">(folderDescriptor - 3).fill("ignore"), folder];
+	try {
+		return spawn(program, args, {
+			cwd: "/",
+			env: { ...environment, ...launch.environment },
+			detached: true,
+			stdio: ["pipe", "pipe", "pipe", ...between],
+			...(argv0 === undefined ? {} : { argv0 }),
+		}) as Child;
+	} catch (error) {
+		return { spawnError: (error as Error).message };
+	}
 }
 
-/** A line that is longer than the limit is cut and marked: what is left of it must not be taken for a shorter one. */
-class LineSplitter {
-	readonly #limit: number;
-	readonly #decoder = new StringDecoder("utf8");
-	#rest = "";
-	#early: string[] = [];
-	#listener: ((line: string) => void) | undefined;
-
-	constructor(limit: number) {
-		this.#limit = limit;
-	}
-
-	push(chunk: Buffer): void {
-		const parts = (this.#rest + this.#decoder.write(chunk)).split("\n");
-		// One more than the limit, so that it is known to be cut when its end comes later.
-		this.#rest = (parts.pop() ?? "").slice(0, this.#limit + 1);
-		for (const part of parts) this.#tell(part);
-	}
-
-	end(): void {
-		if (this.#rest !== "") this.#tell(this.#rest);
-		this.#rest = "";
-	}
-
-	listen(listener: (line: string) => void): void {
-		this.#listener = listener;
-		for (const line of this.#early.splice(0)) listener(line);
-	}
-
-	#tell(part: string): void {
-		const line = part.length > this.#limit ? `${part.slice(0, this.#limit)}…` : part.trimEnd();
-		if (this.#listener !== undefined) this.#listener(line);
-		else if (this.#early.length < 64) this.#early.push(line);
-	}
+function neverStarted(exit: ScriptExit, startedAtMs: number): RunningScript {
+	return {
+		pid: undefined,
+		startedAtMs,
+		ended: Promise.resolve(exit),
+		onLine: () => undefined,
+		write: () => undefined,
+		kill: () => Promise.resolve(),
+		letGo: () => Promise.resolve(),
+		tail: () => "",
+	};
 }

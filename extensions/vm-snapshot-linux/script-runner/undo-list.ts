@@ -7,20 +7,36 @@ import { findProcessIdentity } from "../../../platform/linux/process-identity.ts
 import { findSmallJsonSync } from "../../../platform/read-small-json.ts";
 
 const identity = z.strictObject({ pid: z.int().positive(), startTime: z.string() });
+const commandLine = z.array(z.string()).min(1);
 const step = z.strictObject({
 	application: z.string(),
-	/** What of it may run: its own process group. */
+	/** What its processes are known by; version 1 had none, and knew their group only. */
+	mark: z.string().optional(),
+	/** What of it may run: the leader of its own process group, and which script that is. */
 	process: identity.optional(),
+	phase: z.enum(["pre", "post", "session"]).optional(),
+	/** The leader of a pre that ended well and keeps processes until its post has ended. */
+	kept: identity.optional(),
 	/** It lets go by itself when its stdin ends: it is given its deadline for that. */
 	isSession: z.boolean().optional(),
 	deadlineMs: z.number(),
-	post: z.strictObject({ command: z.array(z.string()).min(1), deadlineMs: z.number() }).optional(),
+	runAs: z.string().optional(),
+	ownerOnly: z.boolean().optional(),
+	post: z
+		.strictObject({
+			command: commandLine,
+			commandWithoutSnapshot: commandLine.optional(),
+			deadlineMs: z.number(),
+			retries: z.int().optional(),
+		})
+		.optional(),
 });
 export type UndoStep = z.output<typeof step>;
 
 const undoFileSchema = z.strictObject({
-	version: z.literal(1),
-	job: scriptJobSchema,
+	/** 1: before there were marks, users and retries. */
+	version: z.union([z.literal(1), z.literal(2)]),
+	job: scriptJobSchema.extend({ fileSystems: scriptJobSchema.shape.fileSystems.default([]) }),
 	/** Who undoes it as long as it lives. */
 	owner: identity,
 	/** In the order of their start. */
@@ -35,7 +51,9 @@ export type UndoList = {
 };
 export type UndoEntry = {
 	/** A process of it runs; undefined: none any more. */
-	runs(pid: number | undefined): void;
+	runs(phase: NonNullable<UndoStep["phase"]>, pid: number | undefined): void;
+	/** What runs now will have ended well, and leave processes that stay until the post has ended. */
+	keeps(): void;
 	/** There is nothing left of it to undo. */
 	remove(): void;
 };
@@ -51,7 +69,7 @@ export function openUndoList(runFolder: string, job: ScriptJob): UndoList {
 	function save(): void {
 		if (owner === undefined) throw new StillpointError("state-unusable", "/proc tells nothing of this process");
 		if (steps.length === 0) rmSync(path, { force: true });
-		else writeUndoFile(path, { version: 1, job, owner, steps });
+		else writeUndoFile(path, { version: 2, job, owner, steps });
 	}
 	/** What is only brought up to date may fail: the older word makes a recovery do too much, not too little. */
 	function update(): void {
@@ -78,10 +96,13 @@ export function openUndoList(runFolder: string, job: ScriptJob): UndoList {
 				throw new StillpointError("state-unusable", `${path}: ${asStillpointError(cause).message}`, { cause });
 			}
 			return {
-				runs(pid) {
-					const { process: _, ...rest } = current;
+				runs(phase, pid) {
+					const { process: _, phase: __, ...rest } = current;
 					const found = pid === undefined ? undefined : findProcessIdentity(pid);
-					replace([found === undefined ? rest : { ...rest, process: found }]);
+					replace([found === undefined ? rest : { ...rest, process: found, phase }]);
+				},
+				keeps() {
+					if (current.process !== undefined) replace([{ ...current, kept: current.process }]);
 				},
 				remove: () => replace([]),
 			};

@@ -18,7 +18,10 @@ export function writeLaneScripts(root: string): LaneScripts {
 	const note = (what: string) => `echo "$STILLPOINT_JOB_ID ${what}" >> ${notes}`;
 	write("pre", `${note("pre")}\nsleep "$(cat ${root}/pre-seconds)"`);
 	write("post", `sleep "$(cat ${root}/post-seconds)"\n${note("post $STILLPOINT_OUTCOME")}`);
-	write("session", `${note("session")}\necho ready\nread -r word outcome\n${note("released $word")}\necho held`);
+	write(
+		"session",
+		`${note("session")}\nread -r input\necho ready\nread -r word outcome\n${note("released $word")}\necho held`,
+	);
 	const deadlineMs = 3_000;
 	const step = (name: string) => ({ command: [join(root, `${name}.sh`)], deadlineMs });
 	dropIn("10-session", { application: "held", order: 100, session: step("session") });
