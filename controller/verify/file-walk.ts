@@ -1,6 +1,7 @@
 import type { BigIntStats } from "node:fs";
 import { constants } from "node:fs";
 import { lstat, open, readdir } from "node:fs/promises";
+import type { DatabaseKind, FolderSight, FoundDatabase } from "./databases/database-kind.ts";
 import { readImageIdentity } from "./image-identity.ts";
 
 export type WalkResult = {
@@ -12,8 +13,8 @@ export type WalkResult = {
 	notRead: number;
 	/** Content of the marker files in the root folder (of each subvolume on btrfs). */
 	markers: string[];
-	/** Paths of SQLite databases, as bytes: names on Linux need not be UTF-8. */
-	databases: Buffer[];
+	/** Paths as bytes: names on Linux need not be UTF-8. */
+	databases: FoundDatabase[];
 	/** Files that are themselves images of a file system that was asked for. */
 	backingFiles: { path: Buffer; fsType: string; uuid: string }[];
 	/** Files whose inode was changed after the given instant, and the latest such change. */
@@ -26,11 +27,12 @@ export type WalkOptions = {
 	wantedUuids: ReadonlySet<string>;
 	/** Inodes changed inside this span of UTC (ms) were changed while the copy was being made. */
 	laterThan: { fromMs: number; toMs: number } | undefined;
+	/** What kinds of databases are looked for. */
+	kinds: readonly DatabaseKind[];
 	signal: AbortSignal;
 };
 
 const chunkBytes = 1 << 20;
-const sqliteMagic = Buffer.from("SQLite format 3\0", "latin1");
 const smallestNestedBytes = 1n << 20n;
 const btrfsSubvolumeRootInode = 256n;
 const mostNamed = 20;
@@ -57,6 +59,7 @@ export async function readWholeTree(root: string, options: WalkOptions): Promise
 			note(result, `${shown((folder as { path: Buffer }).path)}: ${reason(error)}`);
 			return [];
 		});
+		const sight: FolderSight = { path: folder.path, heads: new Map(), folders: new Set() };
 		for (const name of names) {
 			const path = Buffer.concat([folder.path, Buffer.from("/"), name]);
 			try {
@@ -64,10 +67,13 @@ export async function readWholeTree(root: string, options: WalkOptions): Promise
 				noteChange(result, options, status, shown(path));
 				const again = (status.isDirectory() || status.nlink > 1n) && !isNew(seen, status);
 				if (status.isDirectory() && again) note(result, `${shown(path)}: a folder that is linked more than once`);
-				else if (status.isDirectory()) pending.push({ path, holdsMarker: status.ino === btrfsSubvolumeRootInode });
+				else if (status.isDirectory()) {
+					pending.push({ path, holdsMarker: status.ino === btrfsSubvolumeRootInode });
+					noteSight(sight, options.kinds, name, undefined);
+				}
 				if (!status.isFile() || again) continue;
 				const head = await readToEnd(path, status, result, options.signal);
-				if (head.subarray(0, 16).equals(sqliteMagic)) result.databases.push(path);
+				noteSight(sight, options.kinds, name, head);
 				if (folder.holdsMarker && name.toString() === options.markerName) result.markers.push(head.toString("utf8"));
 				if (status.size >= smallestNestedBytes && options.wantedUuids.size > 0) {
 					await noteBackingFile(result, options.wantedUuids, path);
@@ -77,8 +83,19 @@ export async function readWholeTree(root: string, options: WalkOptions): Promise
 				note(result, `${shown(path)}: ${reason(error)}`);
 			}
 		}
+		for (const kind of options.kinds) result.databases.push(...kind.find(sight).map((path) => ({ kind, path })));
 	}
 	return result;
+}
+
+const headBytes = 64;
+
+/** Of a folder with a million files only what some kind of database is known by is kept. */
+function noteSight(sight: FolderSight, kinds: readonly DatabaseKind[], bytes: Buffer, head: Buffer | undefined): void {
+	const name = bytes.toString("latin1");
+	if (!kinds.some((kind) => kind.tells(name, head))) return;
+	if (head) sight.heads.set(name, Buffer.from(head.subarray(0, headBytes)));
+	else sight.folders.add(name);
 }
 
 /** A hostile guest links folders and large files so often that a walk by names would not end. */

@@ -2,7 +2,11 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Report } from "../../contracts/report.ts";
 import type { Finding } from "../../contracts/verification.ts";
-import { checkDatabase } from "./database-check.ts";
+import { checkDatabases } from "./check-databases.ts";
+import type { DatabaseWork } from "./databases/database-kind.ts";
+import { databaseKinds } from "./databases/database-kinds.ts";
+import type { GuestView } from "./databases/guest-path.ts";
+import { resolveInGuest } from "./databases/guest-path.ts";
 import { readExt4State } from "./ext4-check.ts";
 import type { WalkResult } from "./file-walk.ts";
 import { readWholeTree } from "./file-walk.ts";
@@ -16,6 +20,8 @@ import { judgeSameInstant, markerName } from "./same-instant-check.ts";
 import { copyToScratch } from "./scratch-copy.ts";
 import { checkStructure } from "./structure-check.ts";
 
+export type DatabaseOptions = Pick<DatabaseWork, "startServers" | "programsPrefix" | "limitMs">;
+
 export type LookInsideOptions = {
 	report: Report;
 	/** Emptied and used for copies. */
@@ -27,6 +33,7 @@ export type LookInsideOptions = {
 	/** How long the copy of its disks took, and so how late a change by a thaw half-way can be. */
 	copyMs: number;
 	mounts: PrivateMounts;
+	databases: DatabaseOptions;
 	signal: AbortSignal;
 };
 
@@ -69,9 +76,11 @@ export async function lookInside(fileSystem: FileSystemInImages, options: LookIn
 					markerName: markerName(options.report.jobId),
 					wantedUuids: options.wantedUuids,
 					laterThan: spanAfterThaw(options.report, options.copyMs),
+					kinds: databaseKinds,
 					signal,
 				});
-	const nested = "failure" in walked ? [] : await lookAtFiles(fileSystem, walked, options, findings);
+	const root = "failure" in mounted ? "" : mounted.folder;
+	const nested = "failure" in walked ? [] : await lookAtFiles(fileSystem, root, walked, options, findings);
 	const reported = options.report.fileSystems.find(({ uuid }) => uuid === fileSystem.uuid);
 	const markers = "failure" in walked ? undefined : walked.markers;
 	const writtenAtSeconds = ext4?.superblock.writtenAtSeconds;
@@ -97,6 +106,7 @@ function planCopy({ fsType }: FileSystemInImages, isStill: boolean, hasOrphans: 
 
 async function lookAtFiles(
 	fileSystem: FileSystemInImages,
+	root: string,
 	walked: WalkResult,
 	options: LookInsideOptions,
 	findings: Finding[],
@@ -117,11 +127,15 @@ async function lookAtFiles(
 		const detail = `${changedLater.count} files were changed after the thaw (${changedLater.path} at ${when})`;
 		findings.push(findingOf(fileSystem, "torn", { status: "fail", detail, evidence: "stat --format=%z FILE" }));
 	}
-	for (const path of walked.databases) {
-		const verdict = await checkDatabase(path, options.scratchDir, options.signal);
-		const detail = `${inside(path)}: ${verdict.detail}`;
-		findings.push(findingOf(fileSystem, "database", { ...verdict, detail }));
-	}
+	const view = guestView(fileSystem, root, options.report);
+	findings.push(
+		...(await checkDatabases(fileSystem, walked.databases, inside, {
+			...options.databases,
+			scratchDir: options.scratchDir,
+			follow: (target, folder) => resolveInGuest(target, folder, view),
+			signal: options.signal,
+		})),
+	);
 	const nested: Inside["nested"] = [];
 	for (const { path, fsType, uuid } of walked.backingFiles) {
 		const imagePath = join(await mkdtemp(join(options.scratchDir, "nested-")), "image");
@@ -135,6 +149,13 @@ async function lookAtFiles(
 		findings.push(findingOf({ ...fileSystem, uuid, insideFile: inside(path) }, "still", { status: "unknown", detail }));
 	}
 	return nested;
+}
+
+/** Where the guest had it mounted. btrfs is looked at from its top, which need not be what was mounted: not guessed. */
+function guestView({ uuid, fsType }: FileSystemInImages, root: string, { fileSystems }: Report): GuestView {
+	const own = fileSystems.find((one) => one.uuid === uuid);
+	const otherMountPoints = fileSystems.filter((one) => one !== own).map(({ mountPoint }) => mountPoint);
+	return { root, mountPoint: fsType === "btrfs" ? undefined : own?.mountPoint, otherMountPoints };
 }
 
 /** Its path in the guest's file system: what stands behind `/proc/PID/root/.../mount-PID-N`. */

@@ -9,7 +9,7 @@ import { checkExt4 } from "./ext4-check.ts";
 import type { FileSystemInImages, Member } from "./found-file-system.ts";
 import { findingOf } from "./found-file-system.ts";
 import { findFileSystems } from "./image-identity.ts";
-import type { Inside } from "./look-inside.ts";
+import type { DatabaseOptions, Inside } from "./look-inside.ts";
 import { lookInside } from "./look-inside.ts";
 import { agreesWith, looksLike } from "./look-of-images.ts";
 import type { DiskContent } from "./mapping-check.ts";
@@ -23,8 +23,13 @@ import { checkXfs } from "./xfs-check.ts";
 export type VerifyOptions = {
 	/** For copies of images and databases: as much free space as the largest file system, unless it can reflink. */
 	scratchDir: string;
+	/** Whether servers of this host are started, confined, on copies of databases that are found. Default: true. */
+	databaseServers?: boolean;
 	signal: AbortSignal;
 };
+
+/** Recovery and check of one database; what is not ended then is `unknown`. */
+const databaseLimitMs = 3_600_000;
 
 /**
  * Looks at the raw images of a recovery point, without changing them, and says whether they are what its label says.
@@ -44,6 +49,7 @@ export async function verifyRecoveryPoint(folder: string, options: VerifyOptions
 		scratchDir,
 		mounts,
 		undo,
+		databases: { startServers: options.databaseServers ?? true, programsPrefix: "/usr", limitMs: databaseLimitMs },
 		signal: options.signal,
 	});
 	const look = looksLike(findings);
@@ -75,6 +81,7 @@ type Work = {
 	scratchDir: string;
 	mounts: PrivateMounts;
 	undo: AsyncDisposableStack;
+	databases: DatabaseOptions;
 	signal: AbortSignal;
 };
 

@@ -3,7 +3,7 @@ import type { FileSystemReport, Report } from "../../contracts/report.ts";
 import type { Finding } from "../../contracts/verification.ts";
 import { parseManifest } from "../../controller/recovery-point-manifest.ts";
 import { judgeMembers, judgeMirrors } from "../../controller/verify/btrfs-check.ts";
-import { judgeAnswer } from "../../controller/verify/database-check.ts";
+import { judgeAnswer } from "../../controller/verify/databases/sqlite-check.ts";
 import { agreesWith, looksLike } from "../../controller/verify/look-of-images.ts";
 import { judgeSameInstant } from "../../controller/verify/same-instant-check.ts";
 import { parseBtrfsSuperblock } from "../../controller/verify/superblock-btrfs.ts";

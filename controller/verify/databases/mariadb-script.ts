@@ -1,0 +1,64 @@
+import { stepFunction } from "./step-output.ts";
+
+/**
+ * No configuration of the guest is read; without grant tables the server loads none of the plugins and functions that
+ * the guest's tables name, and runs no events. Its binary log decides on transactions that were being committed, so it
+ * is named where there is one.
+ * @param files of the data folder, relative to it.
+ */
+export function serverArguments(files: readonly string[], pageBytes: number): string[] {
+	const log = files.find((name) => /^[\w.-]+\.index$/.test(name) && hasLogs(files, name.slice(0, -".index".length)));
+	const undoLogs = files.filter((name) => /^undo\d{3}$/.test(name)).length;
+	return [
+		"--no-defaults",
+		"--datadir=/copy/data",
+		"--socket=/run/socket",
+		"--pid-file=/run/pid",
+		"--log-error=/copy/server.log",
+		"--tmpdir=/tmp",
+		"--plugin-dir=/run",
+		"--secure-file-priv=/tmp",
+		"--local-infile=0",
+		"--skip-networking",
+		"--skip-grant-tables",
+		"--skip-slave-start",
+		"--skip-symbolic-links",
+		"--event-scheduler=OFF",
+		"--performance-schema=OFF",
+		"--innodb-buffer-pool-dump-at-shutdown=OFF",
+		"--innodb-buffer-pool-load-at-startup=OFF",
+		"--innodb-flush-log-at-trx-commit=0",
+		`--innodb-page-size=${pageBytes}`,
+		...(undoLogs > 0 ? [`--innodb-undo-tablespaces=${Math.min(undoLogs, 127)}`] : []),
+		...(log === undefined
+			? ["--skip-log-bin"]
+			: [`--log-bin=/copy/data/${log.slice(0, -".index".length)}`, "--server-id=1"]),
+	];
+}
+
+/** A relay log has an index, too; it is a replica's and says nothing of its own transactions. */
+function hasLogs(files: readonly string[], base: string): boolean {
+	return !/relay/.test(base) && files.some((name) => name.startsWith(`${base}.`) && /\.\d{6,}$/.test(name));
+}
+
+/** Arguments: the mark of the steps, the client, the server and its arguments. */
+export const checkScript = `${stepFunction}
+mark=$1 client=$2; shift 2
+ask() { "$client" --no-defaults --socket=/run/socket --user=root --skip-column-names --batch --raw --binary-mode "$@"; }
+"$@" >/dev/null 2>&1 &
+server=$!
+wait_for_it() {
+	until ask --execute='SELECT 1' >/dev/null 2>&1; do
+		kill -0 "$server" 2>/dev/null || { tail -n 200 /copy/server.log; return 1; }
+		sleep 0.2
+	done
+}
+step start wait_for_it || exit 0
+list() {
+	ask --execute="SELECT CONCAT('CHECK TABLE \\\`', REPLACE(TABLE_SCHEMA, '\\\`', '\\\`\\\`'), '\\\`.\\\`', REPLACE(TABLE_NAME, '\\\`', '\\\`\\\`'), '\\\`;')
+		FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')
+		AND TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema')" >/copy/check.sql
+}
+step list list && step check ask --force </copy/check.sql
+step log tail -n 100 /copy/server.log
+kill -9 "$server"`;
