@@ -9,6 +9,7 @@ import { addExtensionAuthorCommands } from "./commands/extension-author.ts";
 import { addExtensionsCommand } from "./commands/extensions.ts";
 import { addJobsCommand } from "./commands/jobs.ts";
 import { addReportCommand } from "./commands/report.ts";
+import { addScriptsCommand } from "./commands/scripts.ts";
 import { addSnapshotCommand } from "./commands/snapshot.ts";
 import { addStatusCommand } from "./commands/status.ts";
 import { addThawCommand } from "./commands/thaw.ts";
@@ -43,6 +44,7 @@ export function makeProgram(context: CommandContext, act: Act): Command {
 	addJobsCommand(program, context, act);
 	addReportCommand(program, context, act);
 	addExtensionsCommand(program, context, act);
+	addScriptsCommand(program, context, act);
 	addThawCommand(program, context, act);
 	addExplainCommand(program, context, act);
 	addControllerCommands(program, context, act);

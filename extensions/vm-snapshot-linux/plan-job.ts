@@ -18,6 +18,11 @@ import { readStorageFacts } from "../../platform/linux/storage-facts.ts";
 import type { DiskEvidence, UncoveredEvidence } from "./consistency-verdict.ts";
 import { type WatchedDevices, watchedDevices } from "./window-writes.ts";
 
+/** What of a request a plan is made from. */
+export type PlanRequest = Pick<SnapshotRequest, "fileSystems" | "tempDisks" | "hostFolders" | "runFolder"> & {
+	readonly order: Pick<SnapshotRequest["order"], "level" | "disks">;
+};
+
 export type JobPlan = {
 	readonly targets: readonly FreezeTarget[];
 	/** Those of `targets`, in the same order, with what the report tells of them. */
@@ -41,7 +46,7 @@ const betweenLooksMs = 30;
 
 /** @throws `disk-unknown`, `run-dir-unsafe`. What can't be learnt lowers the level instead. */
 export async function planJob(
-	request: SnapshotRequest,
+	request: PlanRequest,
 	calls: Pick<FreezeCalls, "readLoopStatus">,
 	signal: AbortSignal,
 ): Promise<JobPlan> {
@@ -86,7 +91,7 @@ export type Appeared = { readonly uncovered: UncoveredEvidence[]; readonly notCo
 
 /** Reads the mount tables again, after the thaw: what is writable on an included disk and was not in the plan. */
 export async function findAppeared(
-	request: SnapshotRequest,
+	request: PlanRequest,
 	before: JobPlan,
 	calls: Pick<FreezeCalls, "readLoopStatus">,
 	signal: AbortSignal,
@@ -108,7 +113,7 @@ export async function findAppeared(
  * Mounts and devices come and go while they are read, so that one may look as if it could not be reached, or as if
  * nothing were known of its storage, which counts on every disk. Such a look is repeated; what stays so counts.
  */
-async function readPlan(request: SnapshotRequest, calls: Pick<FreezeCalls, "readLoopStatus">, signal: AbortSignal) {
+async function readPlan(request: PlanRequest, calls: Pick<FreezeCalls, "readLoopStatus">, signal: AbortSignal) {
 	const limited = AbortSignal.any([signal, AbortSignal.timeout(readLimitMs)]);
 	const { order, fileSystems: filters, tempDisks, hostFolders } = request;
 	for (let look = 1; ; look += 1) {

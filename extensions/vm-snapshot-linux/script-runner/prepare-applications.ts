@@ -3,6 +3,7 @@ import { checkRootOwnedChain } from "../../../platform/linux/path-trust.ts";
 import type { JobRecord } from "../job-record.ts";
 import { Applications } from "./applications.ts";
 import { findFreezeDisabled, readApplications } from "./read-applications.ts";
+import { scriptJobOf } from "./script-job.ts";
 import { openUndoList } from "./undo-list.ts";
 
 /**
@@ -20,12 +21,7 @@ export async function prepareApplications(record: JobRecord): Promise<void> {
 	record.badScripts.push(...bad);
 	record.freezeDisabledBy = freezeDisabledBy;
 	if (applications.length === 0) return;
-	const job = {
-		jobId: order.jobId,
-		level: order.level,
-		disks: (record.plan?.disks ?? []).filter(({ included }) => included).map(({ name }) => name),
-		fileSystems: (record.plan?.targets ?? []).map(({ mountPoint, superblock }) => ({ mountPoint, superblock })),
-	};
+	const job = scriptJobOf(order, record.plan);
 	record.applications = new Applications(applications, { job, checkTrust, runFolder }, openUndoList(runFolder, job));
 }
 

@@ -1,0 +1,93 @@
+import type { Command } from "commander";
+import type { LoadedConfig } from "../../agent/load-config.ts";
+import { StillpointError } from "../../contracts/errors.ts";
+import type { CommandContext } from "../command-context.ts";
+import { printResult } from "../output.ts";
+import { renderScriptChecks, renderScripts } from "../render-scripts.ts";
+import type { Act } from "../run-command-line.ts";
+
+type Options = { config?: string; runDir?: string; json?: boolean };
+
+/** What the agent's configuration names is read here, so it works without the agent; nothing is ever frozen. */
+export function addScriptsCommand(program: Command, context: CommandContext, act: Act): void {
+	const group = program
+		.command("scripts")
+		.description("see and check what makes the applications of this machine quiet");
+	addScriptsOptions(
+		group
+			.command("list", { isDefault: true })
+			.description("list every application whose scripts a job would run, in the order of a job"),
+	).action((options: Options) =>
+		act(options, async () => {
+			const { config } = await readConfig(options);
+			const { readApplications } = await import(
+				"../../extensions/vm-snapshot-linux/script-runner/read-applications.ts"
+			);
+			const { checkTrust } = await import("../../extensions/vm-snapshot-linux/script-runner/prepare-applications.ts");
+			const { applications, bad, notes, freezeDisabledBy } = await readApplications(config, checkTrust);
+			const found = {
+				applications,
+				bad: bad.map(badDocument),
+				notes,
+				...(freezeDisabledBy ? { freezeDisabledBy } : {}),
+			};
+			printResult(context, options.json === true, found, renderScripts);
+			return undefined;
+		}),
+	);
+	addScriptsOptions(
+		group
+			.command("check")
+			.description("look at every script, and try those that know a dry run; ends with 3 when a fault was found")
+			.argument("[name]", "only this one, by its name in the list"),
+	).action((name: string | undefined, options: Options) =>
+		act(options, async () => {
+			const { config, folders } = await readConfig(options);
+			const { checkApplications } = await import(
+				"../../extensions/vm-snapshot-linux/script-runner/check-applications.ts"
+			);
+			const request = { ...config, hostFolders: [], runFolder: folders.runDir };
+			const { checks, bad } = await checkApplications(request, { name, signal: context.stopping });
+			const checked = {
+				checks: checks.map(({ application, reports }) => ({
+					name: application.name,
+					application: application.application,
+					source: application.source,
+					reports,
+				})),
+				bad: bad.map(badDocument),
+			};
+			printResult(context, options.json === true, checked, renderScriptChecks);
+			const isWell =
+				bad.length === 0 && checks.every(({ reports }) => reports.every(({ error }) => error === undefined));
+			return isWell ? 0 : 3;
+		}),
+	);
+
+	async function readConfig(options: Options): Promise<LoadedConfig> {
+		if (process.platform !== "linux") throw new StillpointError("platform-unsupported", "scripts work on Linux");
+		if (process.getuid?.() !== 0) throw new StillpointError("root-required", "scripts are root's own");
+		const { loadConfig } = await import("../../agent/load-config.ts");
+		const { json: _, ...flags } = options;
+		return await loadConfig({ flags, environment: context.environment });
+	}
+}
+
+function addScriptsOptions(command: Command): Command {
+	return command
+		.option("--config <file>", "configuration of the agent (default /etc/stillpoint/agent.json, which may be absent)")
+		.option("--run-dir <folder>", "run folder of the agent (default /run/stillpoint)")
+		.option("--json", "print one JSON document");
+}
+
+function badDocument({
+	name,
+	onFailure,
+	error,
+}: {
+	name: string;
+	onFailure: "fail" | "continue";
+	error: StillpointError;
+}) {
+	return { name, onFailure, error: error.toJSON() };
+}
