@@ -27,10 +27,10 @@ export function judgeProtection({ jobs, wanted, link, canSnapshot, nowMs }: Give
 	const stuck = jobs.find(({ phase }) => phase === "stuck");
 	if (stuck !== undefined) say("may-be-frozen", `job ${stuck.jobId}`);
 	if (goodUntilMs === undefined) say("no-good-job");
-	else if (goodUntilMs < nowMs) say("too-old", `job ${good?.jobId}, ${good?.startedAt}`);
+	else if (goodUntilMs < nowMs) say("too-old", good?.startedAt);
 	const latest = badSince[0];
-	if (latest?.errorCode !== undefined) say("last-job-failed", `job ${latest.jobId}: ${latest.errorCode}`);
-	else if (latest !== undefined) say("last-job-weak", `job ${latest.jobId}: level ${worthOf(latest)}`);
+	if (latest?.errorCode !== undefined) say("last-job-failed", latest.errorCode);
+	else if (latest !== undefined) say("last-job-weak", `level ${worthOf(latest)}`);
 	if (!canSnapshot) say("no-snapshot-extension");
 	if (link.enrolled && !link.connected) say("not-connected", link.error?.code);
 

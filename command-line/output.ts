@@ -64,6 +64,11 @@ export function humanTime(at: string): string {
 	return at.replace(/^(\S{10})T(\d\d:\d\d:\d\d)\S*$/, "$1 $2Z");
 }
 
+/** Without the seconds, for lists. */
+export function humanMinute(at: string): string {
+	return humanTime(at).replace(/:\d\dZ$/, "Z");
+}
+
 export function humanBytes(bytes: number): string {
 	const units = ["B", "KiB", "MiB", "GiB", "TiB"];
 	let value = bytes;

@@ -26,7 +26,7 @@ export function renderStatus(status: AgentStatus, page: Page, nowMs: number): st
 	]);
 	const since = protection.since === undefined ? "" : ` since ${whenAndAge(protection.since, nowMs)}`;
 	const lines = [`${paint(protection.state.toUpperCase(), tones[protection.state], page)}${since}`, fields(rows, page)];
-	if (lastJobs.length > 0) lines.push("", "Last jobs", renderJobs(lastJobs.slice(0, jobsShown), page, 2));
+	if (lastJobs.length > 0) lines.push("", "Last jobs", renderJobs(lastJobs.slice(0, jobsShown), page));
 	return lines.join("\n");
 }
 
@@ -58,9 +58,8 @@ function linkLines(link: AgentStatus["link"]): string[] {
 			: "not enrolled: works for local orders only";
 	const lines = [link.unsentReports > 0 ? `${state}, ${link.unsentReports} reports to send` : state];
 	if (link.error !== undefined) {
-		const { code, message, remedy } = link.error;
-		lines.push(`${code}: ${message}`);
-		if (remedy !== undefined) lines.push(remedy);
+		const { code, message } = link.error;
+		lines.push(`${code}: ${message} (stillpoint explain ${code})`);
 	}
 	if (link.heldBackReports !== undefined)
 		lines.push(`${link.heldBackReports} reports are held back: another controller ordered their jobs`);

@@ -39,7 +39,7 @@ export const protectionReasons = {
 		remedy: "Run: stillpoint thaw. See stillpoint explain stuck.",
 	},
 	"not-connected": {
-		summary: "The agent is enrolled with a controller, but not connected to it: it can order nothing.",
+		summary: "The agent is not connected to its controller, which can order nothing.",
 		remedy: "See the link's error in stillpoint status.",
 	},
 	"no-snapshot-extension": {
@@ -57,7 +57,7 @@ export const protectionSchema = z.object({
 	why: z.array(
 		z.object({
 			code: z.enum(Object.keys(protectionReasons) as [ProtectionReason, ...ProtectionReason[]]),
-			/** What exactly: a job, a time, an error. */
+			/** What exactly: the code of an error, a level, a time, a job. */
 			detail: z.string().optional(),
 		}),
 	),

@@ -34,8 +34,7 @@ test("status says why there is no link, what helps, what is held back and how fa
 	const lines = linkLines({ connected: false, error, heldBackReports: 3, clockDifferenceMs: -600_400 });
 	expect(lines).toEqual([
 		"NOT connected to https://c as agent-1",
-		"certificate-revoked: agent-1 was revoked",
-		expect.stringMatching(/enrol/),
+		"certificate-revoked: agent-1 was revoked (stillpoint explain certificate-revoked)",
 		"3 reports are held back: another controller ordered their jobs",
 		"the controller's clock differs by -600 s",
 	]);
