@@ -5,15 +5,13 @@ import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { StillpointError } from "../../contracts/errors.ts";
-import { scriptDropInSchema } from "../../contracts/script-drop-in.ts";
 import type { ApplicationScripts } from "../../extensions/vm-snapshot-linux/script-runner/application-scripts.ts";
 import { Applications } from "../../extensions/vm-snapshot-linux/script-runner/applications.ts";
 import { runScript } from "../../extensions/vm-snapshot-linux/script-runner/run-script.ts";
 import type { RunnableStep } from "../../extensions/vm-snapshot-linux/script-runner/script-step.ts";
 import { startSessionScript } from "../../extensions/vm-snapshot-linux/script-runner/session-script.ts";
-import { applicationOf } from "../../extensions/vm-snapshot-linux/script-runner/sources/read-drop-ins.ts";
 import { openUndoList } from "../../extensions/vm-snapshot-linux/script-runner/undo-list.ts";
-import { isAlive, scriptContext, scriptJob, scriptStep } from "../fixtures/script-bench.ts";
+import { dropInScripts, isAlive, scriptContext, scriptJob, scriptStep } from "../fixtures/script-bench.ts";
 
 let folder: string;
 
@@ -230,7 +228,7 @@ describe("the applications of a job", () => {
 		await applications.quiet(AbortSignal.timeout(30_000));
 		while (!applications.lost.aborted) await sleep(10);
 		await applications.resume("no-snapshot");
-		expect(applications.evidence()).toEqual([{ name: "a", proved: false, holdLost: true }]);
+		expect(applications.evidence()).toEqual([{ name: "a", proved: false, holdLost: true, bad: true }]);
 	});
 
 	test("letting go twice runs nothing twice", async () => {
@@ -247,15 +245,11 @@ describe("the applications of a job", () => {
 
 	function pair(name: string, changes: Record<string, unknown> = {}) {
 		const command = [script("writes-line.sh"), join(folder, "lines"), name];
-		return dropIn(name, { pre: { command }, post: { command }, ...changes });
+		return dropInScripts(name, { pre: { command }, post: { command }, ...changes });
 	}
 
 	function session(name: string) {
-		return dropIn(name, { session: { command: [script("holds.sh"), join(folder, "lines"), name] } });
-	}
-
-	function dropIn(name: string, content: Record<string, unknown>) {
-		return applicationOf(name, scriptDropInSchema.parse({ version: 1, application: name, ...content }));
+		return dropInScripts(name, { session: { command: [script("holds.sh"), join(folder, "lines"), name] } });
 	}
 
 	async function lines(): Promise<string[]> {
