@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { exits, HoldError } from "../kit/hold-session.mjs";
 
-const pollMs = 20;
+const pollMs = 10;
 
 /**
  * With innodb_flush_log_at_trx_commit of 0 a transaction is acknowledged whose log is in the server's memory only, where
- * no freeze reaches it. What was logged until now must be in the file afterwards, whatever the server thinks of FLUSH.
+ * no freeze reaches it. What was logged until now must be in the file afterwards. MariaDB ignores FLUSH ENGINE LOGS
+ * with that very setting; then its own timer is waited for (innodb_flush_log_at_timeout, 1 s).
  */
 export async function requireDurable(client, [currentName, writtenName], limitMs) {
 	const wanted = await readNumber(client, currentName);
@@ -13,7 +14,13 @@ export async function requireDurable(client, [currentName, writtenName], limitMs
 	if (wanted === undefined) return;
 	const untilMs = performance.now() + limitMs;
 	while ((await readNumber(client, writtenName)) < wanted) {
-		if (performance.now() > untilMs) throw new HoldError(exits.temporary, `the log was not written in ${limitMs} ms`);
+		if (performance.now() > untilMs) {
+			throw new HoldError(
+				exits.temporary,
+				`the server did not write its log within ${limitMs} ms; set innodb_flush_log_at_trx_commit to 1 or 2, or ` +
+					"innodb_flush_log_at_timeout lower",
+			);
+		}
 		await sleep(pollMs);
 	}
 }

@@ -34,7 +34,7 @@ const usage = `usage: mariadb-hold.mjs [options]
   --data-folder PATH         where its data folder lies on this machine, when the server is in a container
   --role primary|replica|any what it must be (any)
   --galera                   it may be a node of a Galera cluster, which pauses
-  --lock-timeout-ms N        how long to wait for others' locks (5000)
+  --lock-timeout-ms N        how long to wait for others' locks, and for each answer (5000)
   --long-query-limit-ms N    MySQL: refuse when a statement runs for this long (1000)
   --client-folder DIR --client mariadb|mysql --os-user NAME
   --dry-run                  look only`;
@@ -45,8 +45,8 @@ const loopback = /^(localhost|127\.\d+\.\d+\.\d+|::1)$/;
 const aliveEveryMs = 200;
 /** A word may wait for as long as the disks are frozen, if the server logs each statement. */
 const aliveLimitMs = 3_600_000;
-/** Of the connection and of plain questions. */
-const answerLimitMs = 5_000;
+/** At least, of the connection and of plain questions. */
+const minAnswerLimitMs = 1_000;
 /** So that a server that ends idle connections does not end this one. */
 const idleLimitSeconds = 86_400;
 
@@ -79,6 +79,7 @@ function checkOptions(values, positionals) {
 	if (values.credentials !== undefined && values["os-user"] !== undefined) {
 		refuse("--credentials is a file that --os-user can't read: one of them");
 	}
+	const lockTimeoutMs = wholeNumber("--lock-timeout-ms", values["lock-timeout-ms"], 100, 600_000);
 	return {
 		credentials: absolutePath("--credentials", values.credentials),
 		clientFolder: absolutePath("--client-folder", values["client-folder"]),
@@ -90,9 +91,9 @@ function checkOptions(values, positionals) {
 		dataFolder,
 		role: values.role,
 		galera: values.galera,
-		lockTimeoutMs: wholeNumber("--lock-timeout-ms", values["lock-timeout-ms"], 100, 600_000),
+		lockTimeoutMs,
 		longQueryLimitMs: wholeNumber("--long-query-limit-ms", values["long-query-limit-ms"], 0, 600_000),
-		answerLimitMs,
+		answerLimitMs: Math.max(lockTimeoutMs, minAnswerLimitMs),
 	};
 }
 
@@ -113,7 +114,7 @@ function makeHold(options) {
 		const server = await readVersion(client);
 		kind = kinds[server.kind];
 		const variables = await readVariables(client);
-		requireLocalServer(variables, options.dataFolder);
+		requireLocalServer(variables, options);
 		await requireFoldersCovered(client, server.kind, variables, options.dataFolder, input);
 		await requireRole(client, server, options.role);
 		await requireNoClusterSurprise(client, variables, options.galera);
@@ -155,8 +156,8 @@ function makeHold(options) {
 
 		async prove() {
 			releasing.abort();
-			const late = await Promise.race([alive, sleep(answerLimitMs, "late", { ref: false })]);
-			if (late === "late") return `the server did not answer within ${answerLimitMs} ms`;
+			const late = await Promise.race([alive, sleep(options.answerLimitMs, "late", { ref: false })]);
+			if (late === "late") return `the server did not answer within ${options.answerLimitMs} ms`;
 			try {
 				const now = await readState();
 				if (now.id !== before.id || now.mine !== token) return "it is another connection now";

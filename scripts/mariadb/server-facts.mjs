@@ -16,7 +16,7 @@ const folderVariables = [
 ];
 /** The path of a file without its number. */
 const fileVariables = ["log_bin_basename", "relay_log_basename"];
-const otherVariables = ["datadir", "hostname", "innodb_data_file_path", "wsrep_on", "gtid_mode"];
+const otherVariables = ["datadir", "hostname", "innodb_data_file_path", "socket", "wsrep_on"];
 
 /** @returns {{kind: "mariadb" | "mysql", version: number[], text: string}} @throws HoldError `config` */
 export async function readVersion(client) {
@@ -46,9 +46,14 @@ export async function readVariables(client) {
 
 /**
  * The server must run on this machine: the snapshot is one of this machine. Its process is the one that works in its
- * data folder, which MariaDB and MySQL change to when they start.
+ * data folder, which MariaDB and MySQL change to when they start; and the socket that was connected to is that process's.
+ *
+ * @param {object} variables
+ * @param {object} options
+ * @param {string} [options.dataFolder]
+ * @param {string} [options.socket]
  */
-export function requireLocalServer(variables, dataFolder) {
+export function requireLocalServer(variables, { dataFolder, socket }) {
 	if (dataFolder === undefined && variables.hostname !== hostname()) {
 		throw new HoldError(
 			exits.config,
@@ -63,16 +68,25 @@ export function requireLocalServer(variables, dataFolder) {
 	if (pids.length === 0) {
 		throw new HoldError(exits.config, `no server process of this machine works in ${folder}; is it another machine's?`);
 	}
+	if (socket === undefined) return;
+	const connected = look(socket);
+	const own = resolve(variables.datadir, variables.socket);
+	if (pids.some((pid) => isSame(connected, look(`/proc/${pid}/root${own}`) ?? connected))) return;
+	throw new HoldError(exits.config, `the server behind ${socket} is not the one that works in ${folder}`);
 }
 
 function isServerIn(pid, wanted) {
 	try {
-		if (!/^(mariadbd|mysqld)/.test(basename(readlinkSync(`/proc/${pid}/exe`)))) return false;
-		const { dev, ino } = statSync(`/proc/${pid}/cwd`);
-		return dev === wanted.dev && ino === wanted.ino;
+		return (
+			/^(mariadbd|mysqld)/.test(basename(readlinkSync(`/proc/${pid}/exe`))) && isSame(look(`/proc/${pid}/cwd`), wanted)
+		);
 	} catch {
 		return false;
 	}
+}
+
+function isSame(one, other) {
+	return one?.dev === other?.dev && one?.ino === other?.ino;
 }
 
 /** All of the server's folders must be in the snapshot. @throws HoldError `config` with the one that is not */
