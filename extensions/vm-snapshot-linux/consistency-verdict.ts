@@ -46,7 +46,7 @@ export type JobEvidence = {
 	readonly window?: { readonly fromMs: number; readonly untilMs: number };
 	/** The mount table was read again after the thaw, and what had appeared stands in `uncovered`. */
 	readonly lookedAgain: boolean;
-	/** Every application that is configured; `bad`: known from the start not to become proved. */
+	/** Every application that is configured; `bad`: it is known already that it will not be proved. */
 	readonly applications: readonly {
 		readonly name: string;
 		readonly proved: boolean;

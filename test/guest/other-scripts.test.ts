@@ -40,7 +40,11 @@ describe.skipIf(missing)(`scripts of other agents${missing ? `: ${missing}` : ""
 		test("a script that fails lowers the level, or fails the job where that is said", async () => {
 			await writeScript("pre", "exit 1");
 			await writeConfig({});
-			expect(await snapshot(application)).toMatchObject({ achieved: "file-system", because: ["script-failed"] });
+			const host = await start(application);
+			await toFrozen(host);
+			expect((await host.event("frozen")).worth).toBe("file-system");
+			const report = await takeSnapshot(host, [bench.one]);
+			expect(report).toMatchObject({ achieved: "file-system", because: ["script-failed"] });
 			expect(await told()).toEqual(["pre ", "post "]);
 			await writeConfig({ continueBackupOnFailure: false });
 			expect((await failingBeforeFreeze(application)).error?.code).toBe("script-failed");

@@ -11,6 +11,7 @@ import {
 	azureCodes,
 	azureLevels,
 	codeOfError,
+	findScriptFault,
 	healthStates,
 } from "../../extensions/vm-snapshot-linux/azure/azure-codes.ts";
 import {
@@ -56,6 +57,25 @@ describe("Azure's codes", () => {
 		expect(azureCodeOf(error)).toBe(300);
 	});
 
+	test("a configuration that can't be run has the code of its fault, before that of its kind", () => {
+		const about = { message: "", retryable: false, details: { azureCode: 317 } };
+		const error = { ...about, code: "script-untrusted" } as const;
+		const bad = { name: "azure-script", phase: "pre", durationMs: 0, outputTail: "", timedOut: false, error } as const;
+		expect(azureCodeOf({ code: "script-untrusted" }, { scripts: [bad] })).toBe(317);
+		expect(azureCodeOf({ code: "script-failed" }, { scripts: [bad] })).toBe(300);
+		const strange = { ...bad, error: { ...error, details: { azureCode: 9999 } } };
+		expect(azureCodeOf({ code: "script-untrusted" }, { scripts: [strange] })).toBe(306);
+	});
+
+	test("the first fault of a script is the health beside a success", () => {
+		const script = { name: "a", durationMs: 1, outputTail: "", timedOut: false };
+		const error = { code: "script-timeout", message: "", retryable: true } as const;
+		const well = { ...script, phase: "pre" } as const;
+		expect(findScriptFault({ scripts: [] })).toBeUndefined();
+		expect(findScriptFault({ scripts: [well] })).toBeUndefined();
+		expect(findScriptFault({ scripts: [well, { ...script, phase: "post", error }, { ...well, error }] })).toBe(309);
+	});
+
 	test("docs/azure.md lists each of them, and each error of ours that has one of its own", () => {
 		for (const [code, { name, health }] of Object.entries(azureCodes)) {
 			const errors = errorCodes.filter((one) => String(codeOfError[one]) === code);
@@ -84,6 +104,17 @@ describe("a status", () => {
 		expect(parsed?.status).toMatchObject({ status: "success", code: 1, operation: "Enable" });
 		expect(JSON.parse(parsed?.status.substatus[0]?.formattedMessage.message ?? "")).toEqual(report);
 		expect(JSON.parse(parsed?.status.substatus[0]?.name ?? "")).toMatchObject({ taskId: "t", code: 1 });
+	});
+
+	test("of a success with a fault has the fault as its health, and stays a success", () => {
+		const outcome = { ...outcomeOf(report, undefined), report, healthCode: 308 } as const;
+		const status = composeStatus(facts, outcome);
+		expect(status).toMatchObject({
+			status: "success",
+			code: 1,
+			vmHealthInfo: { vmHealthState: 128, vmHealthStatusCode: 308 },
+		});
+		expect(status["telemetryData"]).toContainEqual({ Key: "extErrorCode", Value: "PreScriptTimeout" });
 	});
 
 	test("is never larger than a host reads", () => {

@@ -52,6 +52,7 @@ const rows: Row[] = [
 	["everything proved is application", {}, application, application, []],
 	["asked for file-system, scripts prove no more", { requested: "file-system" }, fileSystem, fileSystem, []],
 	["asked for crash nothing more is claimed", { requested: "crash" }, crash, crash, ["ordered-crash"]],
+	["nothing may be frozen", { freezeDisabled: true }, crash, crash, ["freeze-disabled"]],
 	["no application configured", { applications: [] }, fileSystem, fileSystem, ["no-applications"]],
 	["a script failed", { applications: app({ proved: false }) }, fileSystem, fileSystem, ["script-failed"]],
 	[
@@ -267,6 +268,14 @@ describe("the level that is foreseen", () => {
 		expect(foreseeLevel(merge({}))).toBe("application");
 		expect(foreseeLevel(merge({ applications: [] }))).toBe("file-system");
 		expect(foreseeLevel(merge(uncovered("excluded-by-config")))).toBe("crash");
+		expect(foreseeLevel(merge({ freezeDisabled: true }))).toBe("crash");
+	});
+
+	test("is no more than is still possible when a script has failed, or can't be run", () => {
+		const applications = [...proved.applications, { name: "other", proved: false, holdLost: false }];
+		expect(foreseeLevel(merge({ applications }))).toBe("application");
+		const failed = applications.map((one) => (one.proved ? one : { ...one, bad: true }));
+		expect(foreseeLevel(merge({ applications: failed }))).toBe("file-system");
 	});
 });
 

@@ -9,8 +9,16 @@ import { findScriptUser, type ScriptUser } from "./script-user.ts";
 import { type SessionScript, startSessionScript } from "./session-script.ts";
 import type { UndoEntry, UndoList, UndoStep } from "./undo-list.ts";
 
-/** What the verdict is told of one application: `proved` only if every script of it ended well and a session held. */
-export type ApplicationEvidence = { readonly name: string; readonly proved: boolean; readonly holdLost: boolean };
+/**
+ * What the verdict is told of one application: `proved` only if every script of it ended well and a session held;
+ * `bad` as soon as one did not.
+ */
+export type ApplicationEvidence = {
+	readonly name: string;
+	readonly proved: boolean;
+	readonly holdLost: boolean;
+	readonly bad?: boolean;
+};
 
 type Started = {
 	readonly scripts: ApplicationScripts;
@@ -80,6 +88,7 @@ export class Applications {
 				name: scripts.application,
 				proved: started !== undefined && started.failure === undefined && this.#resumed !== undefined,
 				holdLost: started?.holdLost === true,
+				...(started?.failure === undefined ? {} : { bad: true }),
 			};
 		});
 	}
