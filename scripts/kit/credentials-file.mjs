@@ -43,6 +43,23 @@ export function openCredentialsFile(path) {
 	};
 }
 
+/**
+ * Of a file with lines `KEY = VALUE`, the value being the rest of the line as it is; `#` begins a line of comment.
+ * @param {string[]} keys the known ones
+ * @returns {Record<string, string>}
+ */
+export function readCredentials(path, keys) {
+	const lines = readCredentialsFile(path).split("\n");
+	const entries = [];
+	for (const line of lines.map((one) => one.trim()).filter((one) => one !== "" && !one.startsWith("#"))) {
+		const [, key, value] = /^(\w+)\s*=\s*(.+)$/.exec(line) ?? [];
+		if (!keys.includes(key))
+			refuse(path, `has a line that is none of ${keys.map((one) => `"${one} = ..."`).join(", ")}`);
+		entries.push([key, value]);
+	}
+	return Object.fromEntries(entries);
+}
+
 function refuse(path, why) {
 	throw new HoldError(exits.config, `credentials file ${path} ${why}`);
 }

@@ -2,7 +2,7 @@
 import { ClientProcess } from "../kit/client-process.mjs";
 import { commandAs } from "../kit/command-as.mjs";
 import { clientProgram } from "../kit/command-line.mjs";
-import { readCredentialsFile } from "../kit/credentials-file.mjs";
+import { readCredentials } from "../kit/credentials-file.mjs";
 import { exits, HoldError } from "../kit/hold-session.mjs";
 
 /** How often it is looked whether redis-cli complained that nobody listens: it goes on all the same. */
@@ -14,25 +14,13 @@ const complaintPollMs = 20;
  * @returns {{ program: string, args: string[], env: Record<string, string> }}
  */
 export function readConnection({ credentials, clientFolder, osUser, socket, host, port }) {
-	const { user, password } = credentials === undefined ? {} : parseCredentials(credentials);
+	const { user, password } = credentials === undefined ? {} : readCredentials(credentials, ["user", "password"]);
 	const place = socket === undefined ? ["-h", host, "-p", String(port)] : ["-s", socket];
 	const [program, args] = commandAs(osUser, clientProgram(clientFolder, "redis-cli"), [
 		...place,
 		...(user === undefined ? [] : ["--user", user]),
 	]);
 	return { program, args, env: password === undefined ? {} : { REDISCLI_AUTH: password } };
-}
-
-/** Lines `user = NAME` and `password = SECRET`; the rest of the line as it is, `#` begins a comment line. */
-function parseCredentials(path) {
-	const entries = readCredentialsFile(path)
-		.split("\n")
-		.map((line) => line.trim())
-		.filter((line) => line !== "" && !line.startsWith("#"))
-		.map((line) => /^(user|password)\s*=\s*(.+)$/.exec(line));
-	if (entries.some((entry) => entry === null))
-		throw new HoldError(exits.config, `credentials file ${path}: a line is neither user = NAME nor password = SECRET`);
-	return Object.fromEntries(entries.map(([, key, value]) => [key, value]));
 }
 
 export class RedisClient {
