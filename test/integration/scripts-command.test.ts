@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { noOtherScripts } from "../../contracts/other-scripts.ts";
+import { readAzureWorkload } from "../../extensions/vm-snapshot-linux/script-runner/sources/read-azure-workload.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
 
 const missing = requireTools("root");
@@ -102,6 +103,23 @@ describe.skipIf(missing)(`stillpoint scripts${missing ? `: ${missing}` : ""}`, (
 		expect(named.stdout).toMatch(/^500 +azure-workload +postgres +azure-workload +root +continue +session +90 s/m);
 		expect(named.stdout).toContain("[logbackup] is not supported");
 		expect(named.stdout).not.toContain("nothing is frozen");
+	});
+
+	test.each([
+		["oracle", "linux_user = oracle\ncredString = / as sysdba\nconfiguration_path = /etc/oratab\n"],
+		["mysql", "linux_user = mysql\nrole = slave\n"],
+		["mariadb", "credString = --defaults-extra-file=/etc/x.cnf\nrole = master\n"],
+		["postgres", "linux_user = postgres\ncredString = -U a -d b -h c -p 5\nenforceSlaveOnly = 1\n"],
+	])("what workload.conf says of %s is understood by our script", async (name, keys) => {
+		const azure = await mkdtemp(join(folder, "workload-"));
+		const text = `[workload]\nworkload_name = ${name}\ncommand_path = ${folder}\n${keys}`;
+		await writeFile(join(azure, "workload.conf"), text, { mode: 0o600 });
+		const { applications } = await readAzureWorkload(azure, () => Promise.resolve());
+		const [program = "", ...options] = applications[0]?.session?.command ?? [];
+		const run = (...more: string[]) => execa(process.execPath, [program, ...options, ...more], { reject: false });
+		expect(await run("--help")).toMatchObject({ exitCode: 0, stderr: "" });
+		// The same question can be answered otherwise.
+		expect((await run("--nonsense", "--help")).exitCode).not.toBe(0);
 	});
 
 	function stillpoint(name: string, ...words: string[]) {

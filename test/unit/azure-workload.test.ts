@@ -9,40 +9,75 @@ import {
 import { readAzureWorkload } from "../../extensions/vm-snapshot-linux/script-runner/sources/read-azure-workload.ts";
 
 const secret = "s3cret-word";
-const mysql = { workload_name: "mysql" };
+const mariadb = { workload_name: "mariadb" };
 
 describe("the content of workload.conf", () => {
 	test.each([
 		[
 			"a database and nothing else",
-			mysql,
-			{ name: "mysql", script: "mariadb/mariadb-hold.mjs", options: [], deadlineMs: 90_000 },
+			mariadb,
+			{ name: "mariadb", script: "mariadb/mariadb-hold.mjs", options: [], deadlineMs: 90_000 },
 		],
-		["mariadb", { workload_name: "mariadb" }, { script: "mariadb/mariadb-hold.mjs" }],
+		["mysql", { workload_name: "mysql" }, { script: "mariadb/mariadb-hold.mjs", options: ["--client", "mysql"] }],
 		["postgres", { workload_name: "postgres" }, { script: "postgresql/postgresql-hold.mjs", clients: ["psql"] }],
 		["oracle in capital letters", { workload_name: "Oracle" }, { script: "oracle/oracle-hold.mjs" }],
-		["keys in other letters", { WORKLOAD_NAME: "mysql", Linux_User: "db" }, { options: ["--os-user", "db"] }],
+		["keys in other letters", { WORKLOAD_NAME: "mariadb", Linux_User: "db" }, { options: ["--os-user", "db"] }],
 		["quotes", { workload_name: '"mysql"' }, { name: "mysql" }],
-		["root", { ...mysql, linux_user: "root" }, { options: [] }],
-		["a path as login", { ...mysql, credString: "/etc/db.cnf" }, { options: ["--credentials", "/etc/db.cnf"] }],
+		["root", { ...mariadb, linux_user: "root" }, { options: [] }],
+		["a path as login", { ...mariadb, credString: "/etc/db.cnf" }, { options: ["--credentials", "/etc/db.cnf"] }],
 		[
 			"an option file as login",
-			{ ...mysql, credString: "--defaults-extra-file=/etc/db.cnf" },
+			{ ...mariadb, credString: "--defaults-extra-file=/etc/db.cnf" },
 			{ options: ["--credentials", "/etc/db.cnf"] },
 		],
 		[
 			"the operating system's login of Oracle",
-			{ workload_name: "oracle", credString: "/ as sysbackup" },
-			{ options: [] },
+			{ workload_name: "oracle", linux_user: "ora", credString: "/ as SYSDBA" },
+			{ options: ["--os-user", "ora", "--privilege", "sysdba"], endOptions: ["--end"] },
 		],
-		["a master", { ...mysql, role: "master", enforceSlaveOnly: "0" }, { options: ["--role", "primary"] }],
-		["a slave", { ...mysql, role: "slave", enforceSlaveOnly: "1" }, { options: ["--role", "replica"] }],
-		["slaves only", { ...mysql, enforceSlaveOnly: "1" }, { options: ["--role", "replica"] }],
-		["where messages go", { ...mysql, ipc_folder: "/var/lib/mysql-files" }, { options: [] }],
-		["a time", { ...mysql, timeout: "60" }, { deadlineMs: 60_000 }],
-		["more time than there may be", { ...mysql, timeout: "9999" }, { deadlineMs: 1_800_000 }],
-		["its own scripts, switched off", { ...mysql, customScriptEnabled: "0" }, { name: "mysql" }],
-		["another key of a database", { ...mysql, configuration_path: "/etc/oratab", comment: "100%%" }, { options: [] }],
+		["Oracle's empty login", { workload_name: "oracle", credString: "/" }, { options: [] }],
+		[
+			"Oracle's table of instances",
+			{ workload_name: "oracle", configuration_path: "/etc/oratab" },
+			{ options: ["--oratab", "/etc/oratab"] },
+		],
+		["a master of Oracle", { workload_name: "oracle", role: "master" }, { options: [] }],
+		[
+			"a login in the place of a user",
+			{ ...mariadb, linux_user: "db", credString: "/etc/db.cnf" },
+			{ options: ["--credentials", "/etc/db.cnf"] },
+		],
+		[
+			"psql's words without a password",
+			{ workload_name: "postgres", linux_user: "postgres", credString: "-U backup -h/run/pg --port=5433 -d x" },
+			{
+				options: [
+					"--os-user",
+					"postgres",
+					"--user",
+					"backup",
+					"--socket",
+					"/run/pg",
+					"--port",
+					"5433",
+					"--database",
+					"x",
+				],
+			},
+		],
+		[
+			"a file of psql's",
+			{ workload_name: "postgres", linux_user: "postgres", credString: "/etc/pg.conf" },
+			{ options: ["--credentials", "/etc/pg.conf"] },
+		],
+		["a master", { ...mariadb, role: "master", enforceSlaveOnly: "0" }, { options: ["--role", "primary"] }],
+		["a slave", { ...mariadb, role: "slave", enforceSlaveOnly: "1" }, { options: ["--role", "replica"] }],
+		["slaves only", { ...mariadb, enforceSlaveOnly: "1" }, { options: ["--role", "replica"] }],
+		["where messages go", { ...mariadb, ipc_folder: "/var/lib/mysql-files" }, { options: [] }],
+		["a time", { ...mariadb, timeout: "60" }, { deadlineMs: 60_000 }],
+		["more time than there may be", { ...mariadb, timeout: "9999" }, { deadlineMs: 1_800_000 }],
+		["its own scripts, switched off", { ...mariadb, customScriptEnabled: "0" }, { name: "mariadb" }],
+		["another key of a database", { ...mariadb, configuration_path: "/etc/oratab", comment: "100%%" }, { options: [] }],
 	])("%s is understood", (_what, keys, expected) => {
 		expect(parse(keys)).toMatchObject(expected);
 	});
@@ -58,39 +93,53 @@ describe("the content of workload.conf", () => {
 		const notes = parseAzureWorkload(text, "/w")?.notes.join("\n");
 		expect(notes).toContain("[logbackup] is not supported");
 		expect(notes).toContain("the whole server is held");
-		expect(parse(mysql)?.notes).toEqual([]);
+		expect(parse(mariadb)?.notes).toEqual([]);
 	});
 
 	test.each([
 		["another database", { workload_name: "db2" }, 503, "workload_name db2"],
-		["a password as login", { ...mysql, credString: `-uroot -p${secret}` }, 505, "credString"],
+		["a password as login", { ...mariadb, credString: `-uroot -p${secret}` }, 505, "credString"],
 		[
 			"a name and a password as login",
 			{ workload_name: "postgres", credString: `postgresql://a:${secret}@/x` },
 			505,
 			"credString",
 		],
-		["a login path of mysql_config_editor", { ...mysql, credString: `--login-path=${secret}` }, 505, "credString"],
-		["a path with more behind it", { ...mysql, credString: `/etc/db.cnf -p${secret}` }, 505, "credString"],
+		["a login path of mysql_config_editor", { ...mariadb, credString: `--login-path=${secret}` }, 505, "credString"],
+		["a path with more behind it", { ...mariadb, credString: `/etc/db.cnf -p${secret}` }, 505, "credString"],
 		[
 			"Oracle's login by password",
 			{ workload_name: "oracle", credString: `sys/${secret} as sysdba` },
 			505,
 			"credString",
 		],
-		["a user that is none", { ...mysql, linux_user: "a b" }, 505, "linux_user"],
-		["a role that is none", { ...mysql, role: "leader" }, 502, "role"],
-		["a master where only slaves may", { ...mysql, role: "master", enforceSlaveOnly: "1" }, 502, "enforceSlaveOnly"],
-		["scripts of its own", { ...mysql, customScriptEnabled: "1" }, 501, "customScriptEnabled"],
+		["a user that is none", { ...mariadb, linux_user: "a b" }, 505, "linux_user"],
+		["a role that is none", { ...mariadb, role: "leader" }, 502, "role"],
+		["a master where only slaves may", { ...mariadb, role: "master", enforceSlaveOnly: "1" }, 502, "enforceSlaveOnly"],
+		["scripts of its own", { ...mariadb, customScriptEnabled: "1" }, 501, "customScriptEnabled"],
+		["a standby of Oracle", { workload_name: "oracle", role: "slave" }, 502, "standby"],
 		[
-			"several instances of Oracle",
-			{ workload_name: "oracle", configuration_path: "/etc/oratab" },
+			"a relative table of instances",
+			{ workload_name: "oracle", configuration_path: "oratab" },
 			501,
 			"configuration_path",
 		],
-		["a relative client", { ...mysql, command_path: "bin/mysql" }, 501, "command_path"],
-		["a time that is none", { ...mysql, timeout: "soon" }, 501, "timeout"],
-		["no time", { ...mysql, timeout: "0" }, 501, "timeout"],
+		[
+			"a connection string of psql",
+			{ workload_name: "postgres", credString: `-d password=${secret}` },
+			505,
+			"credString",
+		],
+		[
+			"an option of psql that may be anything",
+			{ workload_name: "postgres", credString: `-v x${secret}` },
+			505,
+			"credString",
+		],
+		["an option of psql without its value", { workload_name: "postgres", credString: "-U" }, 505, "credString"],
+		["a relative client", { ...mariadb, command_path: "bin/mysql" }, 501, "command_path"],
+		["a time that is none", { ...mariadb, timeout: "soon" }, 501, "timeout"],
+		["no time", { ...mariadb, timeout: "0" }, 501, "timeout"],
 	])("%s is refused, naming file and key and no secret", (_what, keys, azureCode, words) => {
 		const fault = catchFault(() => parse(keys));
 		expect(fault).toMatchObject({ code: "script-config-invalid", details: { azureCode } });
@@ -140,7 +189,7 @@ describe("the file workload.conf", () => {
 		["a client that is not there", () => "/nowhere/mysql", () => "/nowhere"],
 		["a folder that is not there", () => "/nowhere/bin", () => "/nowhere/bin"],
 	])("takes %s for where the client lies", async (_what, path, expected) => {
-		const { applications } = await read(`workload_name = mysql\ncommand_path = ${path()}\n`);
+		const { applications } = await read(`workload_name = mariadb\ncommand_path = ${path()}\n`);
 		expect(applications[0]?.session?.command.slice(1)).toEqual(["--client-folder", expected()]);
 	});
 

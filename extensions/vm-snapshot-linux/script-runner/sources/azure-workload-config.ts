@@ -6,14 +6,20 @@ import { isAbsolute } from "node:path";
 import type { StillpointError } from "../../../../contracts/errors.ts";
 import { azureFault } from "./azure-file.ts";
 import { maxTimeoutSeconds } from "./azure-plugin-host.ts";
+import { mysqlLogin, oracleLogin, postgresLogin } from "./azure-workload-login.ts";
 import { parseIni } from "./parse-ini.ts";
 
-/** Its name for a database, our script for that, and what its client is called. */
+/** By Azure's name: our script, what its client is called, and what the script is told besides. */
 const databases = {
-	oracle: { script: "oracle/oracle-hold.mjs", clients: ["sqlplus"] },
-	mysql: { script: "mariadb/mariadb-hold.mjs", clients: ["mysql", "mariadb"] },
-	mariadb: { script: "mariadb/mariadb-hold.mjs", clients: ["mariadb", "mysql"] },
-	postgres: { script: "postgresql/postgresql-hold.mjs", clients: ["psql"] },
+	oracle: { script: "oracle/oracle-hold.mjs", clients: ["sqlplus"], options: [], login: oracleLogin },
+	mysql: {
+		script: "mariadb/mariadb-hold.mjs",
+		clients: ["mysql", "mariadb"],
+		options: ["--client", "mysql"],
+		login: mysqlLogin,
+	},
+	mariadb: { script: "mariadb/mariadb-hold.mjs", clients: ["mariadb", "mysql"], options: [], login: mysqlLogin },
+	postgres: { script: "postgresql/postgresql-hold.mjs", clients: ["psql"], options: [], login: postgresLogin },
 } as const;
 type Database = keyof typeof databases;
 
@@ -23,6 +29,8 @@ export type AzureWorkload = {
 	readonly script: string;
 	/** All but where the client lies. */
 	readonly options: readonly string[];
+	/** What undoes the hold when the session was killed. */
+	readonly endOptions: readonly string[] | undefined;
 	/** The client, or its folder. */
 	readonly commandPath: string | undefined;
 	readonly clients: readonly string[];
@@ -35,16 +43,17 @@ const codes = { parsing: 501, role: 502, name: 503, login: 505 };
 const defaultTimeoutSeconds = 90;
 const roles: Readonly<Record<string, string>> = { master: "primary", slave: "replica" };
 
+type Fault = (code: number, what: string) => StillpointError;
+type Read = (key: string) => string;
+
 /**
  * Undefined: no workload is named, as in the template.
  * @throws `script-config-invalid` with Azure's code, naming file and key, and never a value that may be a secret
  */
 export function parseAzureWorkload(text: string, path: string): AzureWorkload | undefined {
-	const fault = (code: number, what: string, cause?: unknown): StillpointError =>
-		azureFault(code, `${path}: ${what}`, cause);
+	const fault: Fault = (code, what) => azureFault(code, `${path}: ${what}`);
 	const ini = readIni(text, path);
-	const keys = ini.get("workload");
-	const read = (key: string): string => unquote(keys?.get(key.toLowerCase()) ?? "");
+	const read: Read = (key) => unquote(ini.get("workload")?.get(key.toLowerCase()) ?? "");
 	const name = read("workload_name").toLowerCase();
 	if (name === "") return undefined;
 	if (!isDatabase(name)) {
@@ -54,39 +63,31 @@ export function parseAzureWorkload(text: string, path: string): AzureWorkload | 
 		const what = "the scripts in CustomScripts belong to Azure's extension and are run by its rules";
 		throw fault(codes.parsing, `customScriptEnabled can't be honoured: ${what}; make a drop-in of them`);
 	}
-	if (name === "oracle" && read("configuration_path") !== "") {
-		throw fault(codes.parsing, "configuration_path (several instances) can't be honoured; make a drop-in for each");
-	}
-	const { script, clients } = databases[name];
-	const commandPath = read("command_path");
-	if (commandPath !== "" && !isAbsolute(commandPath)) throw fault(codes.parsing, "command_path is not absolute");
+	const commandPath = readPath("command_path", read, fault);
+	const { script, clients, options } = databases[name];
+	const isOracle = name === "oracle";
+	const oratab = isOracle ? readPath("configuration_path", read, fault) : undefined;
+	const role = roleOptions(read, fault);
+	if (isOracle && role.includes("replica"))
+		throw fault(codes.role, "a standby of Oracle can't be held: hold its primary");
 	return {
 		name,
 		script,
 		clients,
-		commandPath: commandPath === "" ? undefined : commandPath,
+		commandPath,
 		options: [
-			...userOptions(read("linux_user"), fault),
-			...loginOptions(name, read("credString"), fault),
-			...roleOptions(),
+			...options,
+			...loginOptions(name, read, fault),
+			...(oratab === undefined ? [] : ["--oratab", oratab]),
+			...(isOracle ? [] : role),
 		],
+		endOptions: isOracle ? ["--end"] : undefined,
 		deadlineMs: timeoutSeconds(read("timeout"), fault) * 1_000,
 		notes: [
 			...(ini.has("logbackup") ? [`${path}: [logbackup] is not supported: logs are not backed up`] : []),
 			...(read("dbnames") === "" ? [] : [`${path}: dbnames: the whole server is held, not these databases only`]),
 		],
 	};
-
-	function roleOptions(): string[] {
-		const role = read("role").toLowerCase();
-		// Without the key the extension takes it for a master; our script does what it does by default.
-		if (role !== "" && !Object.hasOwn(roles, role)) throw fault(codes.role, "role is neither master nor slave");
-		if (isSet(read("enforceSlaveOnly"))) {
-			if (role === "master") throw fault(codes.role, "role is master, and enforceSlaveOnly forbids that");
-			return ["--role", "replica"];
-		}
-		return role === "" ? [] : ["--role", roles[role] ?? "any"];
-	}
 }
 
 /** Whether the extension would take it for a database of its, and run no script plugin. */
@@ -98,8 +99,6 @@ export function namesWorkload(text: string, path: string): boolean {
 	}
 }
 
-type Fault = (code: number, what: string) => StillpointError;
-
 function readIni(text: string, path: string) {
 	try {
 		return parseIni(text, path);
@@ -108,27 +107,39 @@ function readIni(text: string, path: string) {
 	}
 }
 
-function userOptions(user: string, fault: Fault): string[] {
-	if (user === "" || user === "root") return [];
-	if (!/^[A-Za-z_][A-Za-z0-9_.-]{0,31}$/.test(user)) throw fault(codes.login, "linux_user is not the name of a user");
-	return ["--os-user", user];
+function readPath(key: string, read: Read, fault: Fault): string | undefined {
+	const path = read(key);
+	if (path === "") return undefined;
+	if (!isAbsolute(path)) throw fault(codes.parsing, `${key} is not an absolute path`);
+	return path;
 }
 
-/**
- * The extension puts `credString` into the command line of the client as it is, where every user of the machine can
- * read it. Here it may only lead to a file.
- */
-function loginOptions(name: Database, text: string, fault: Fault): string[] {
-	if (text === "") return [];
-	// The operating system vouches for linux_user.
-	if (name === "oracle" && /^\/(\s+as\s+(sysbackup|sysdba))?$/i.test(text)) return [];
-	const path = /^(?:--defaults-(?:extra-)?file=)?(\/\S+)$/.exec(text)?.[1];
-	if (path !== undefined) return ["--credentials", path];
+function loginOptions(name: Database, read: Read, fault: Fault): readonly string[] {
+	const user = read("linux_user");
+	if (user !== "" && !/^[A-Za-z_][A-Za-z0-9_.-]{0,31}$/.test(user)) {
+		throw fault(codes.login, "linux_user is not the name of a user");
+	}
+	const options = databases[name].login(read("credString"), user === "" || user === "root" ? [] : ["--os-user", user]);
+	if (options !== undefined) return options;
+	const wanted =
+		name === "oracle"
+			? "must be empty or / as sysbackup: the operating system vouches for linux_user"
+			: "must be the path of a credentials file (root's, mode 0600)";
 	throw fault(
 		codes.login,
-		"credString must be the path of a credentials file (root's, mode 0600), " +
-			"because what stands on a command line can be read by everybody; see docs/other-scripts.md",
+		`credString ${wanted}; what stands on a command line can be read by everybody; see docs/other-scripts.md`,
 	);
+}
+
+/** Without the key the extension takes it for a master; our script holds what it finds. */
+function roleOptions(read: Read, fault: Fault): readonly string[] {
+	const role = read("role").toLowerCase();
+	if (role !== "" && !Object.hasOwn(roles, role)) throw fault(codes.role, "role is neither master nor slave");
+	if (isSet(read("enforceSlaveOnly"))) {
+		if (role === "master") throw fault(codes.role, "role is master, and enforceSlaveOnly forbids that");
+		return ["--role", "replica"];
+	}
+	return role === "" ? [] : ["--role", roles[role] ?? "any"];
 }
 
 function timeoutSeconds(text: string, fault: Fault): number {

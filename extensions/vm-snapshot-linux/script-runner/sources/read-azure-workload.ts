@@ -33,13 +33,15 @@ export async function readAzureWorkload(folder: string, checkTrust: CheckTrust):
 			...workload.options,
 			...(await clientOptions(workload)),
 		];
+		const { deadlineMs, endOptions } = workload;
 		const application = {
 			name,
 			application: workload.name,
 			source: "azure-workload",
 			order: workloadOrder,
 			onFailure: "continue",
-			session: { command, deadlineMs: workload.deadlineMs, retries: 0 },
+			session: { command, deadlineMs, retries: 0 },
+			...(endOptions === undefined ? {} : { post: { command: [...command, ...endOptions], deadlineMs, retries: 0 } }),
 			dryRun: true,
 			keepsProcesses: false,
 			ownerOnly: false,
