@@ -50,6 +50,8 @@ export type RunControllerOptions = {
 	readonly log: Log;
 	/** Default: `verifyRecoveryPoint`. */
 	readonly verify?: VerifyRecoveryPoint;
+	/** Whether a verification starts database servers of this host, confined, on copies. Default: true. */
+	readonly verifyDatabaseServers?: boolean;
 	readonly limits?: Partial<HoldLimits>;
 	readonly rates?: Partial<RequestRates>;
 	readonly streams?: Partial<StreamLimits>;
@@ -115,7 +117,7 @@ export async function runController(options: RunControllerOptions): Promise<void
 	await rm(paths.scratch, { recursive: true, force: true });
 	await makePrivateFolder(paths.scratch);
 	const verify: VerifyRecoveryPoint = (folder, signal) =>
-		verifyRecoveryPoint(folder, { scratchDir: paths.scratch, signal });
+		verifyRecoveryPoint(folder, { scratchDir: paths.scratch, databaseServers: options.verifyDatabaseServers, signal });
 	const verifications = makeVerifications(folders, options.verify ?? verify, stopping);
 	const enrolment = makeEnrolment(store, authority);
 	const streams = makeEventStreams(events, streamsLimited, log);

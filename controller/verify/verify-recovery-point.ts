@@ -24,7 +24,7 @@ export type VerifyOptions = {
 	/** For copies of images and databases: as much free space as the largest file system, unless it can reflink. */
 	scratchDir: string;
 	/** Whether servers of this host are started, confined, on copies of databases that are found. Default: true. */
-	databaseServers?: boolean;
+	databaseServers?: boolean | undefined;
 	signal: AbortSignal;
 };
 

@@ -1,5 +1,5 @@
 /** Copies of real databases, good, damaged and hostile, as they would lie in an image: folders, and one whole image. */
-import { access, appendFile, chmod, cp, mkdir, mkdtemp, open, readdir, rm, symlink, truncate, writeFile } from "node:fs/promises";
+import { access, chmod, mkdir, mkdtemp, open, readdir, readFile, readlink, rename, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -7,9 +7,12 @@ import type { DatabaseKind, DatabaseWork } from "../../controller/verify/databas
 import { resolveInGuest } from "../../controller/verify/databases/guest-path.ts";
 import { mariadb } from "../../controller/verify/databases/mariadb.ts";
 import { postgresql } from "../../controller/verify/databases/postgresql.ts";
-import { requireTools } from "../fixtures/loop-file-system.ts";
+import { redisAppendOnly, redisDump } from "../../controller/verify/databases/redis.ts";
+import { verifyRecoveryPoint } from "../../controller/verify/verify-recovery-point.ts";
 import type { CrashedDatabase } from "../fixtures/crashed-databases.ts";
 import { crashMariadb, crashPostgresql } from "../fixtures/crashed-databases.ts";
+import { writeManifest } from "../fixtures/held-recovery-point.ts";
+import { makeLoopFileSystem, requireTools, startGuard } from "../fixtures/loop-file-system.ts";
 
 const undo = new AsyncDisposableStack();
 let dir = "";
@@ -21,6 +24,8 @@ beforeAll(async () => {
 	dir = await mkdtemp("/var/lib/stillpoint-test-databases-");
 	await chmod(dir, 0o711);
 	undo.defer(() => rm(dir, { recursive: true, force: true }));
+	const guard = startGuard({ dir, limitMs: 300_000 });
+	undo.defer(async () => guard[Symbol.dispose]());
 	scratchDir = join(dir, "scratch");
 	await mkdir(scratchDir);
 });
@@ -59,20 +64,167 @@ const exists = (path: string) =>
 		() => true,
 		() => false,
 	);
-/** A page of it, after its header. */
-const pageBytes = 8192;
 
-const noPostgresql = requireTools("root", "psql");
+const poll = { timeout: 60_000, interval: 20 };
+
+/** Of the confined program whose command line names the folder. */
+async function findPidNamespace(folder: string): Promise<string | undefined> {
+	const ours = await readlink("/proc/self/ns/pid");
+	for (const pid of await allPids()) {
+		const line = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+		const namespace = line.includes(folder) ? await readlink(`/proc/${pid}/ns/pid`).catch(() => ours) : ours;
+		if (namespace !== ours) return namespace;
+	}
+	return undefined;
+}
+
+async function processesIn(namespace: string): Promise<string[]> {
+	const pids = await allPids();
+	const all = await Promise.all(pids.map((pid) => readlink(`/proc/${pid}/ns/pid`).catch(() => "")));
+	return pids.filter((_, index) => all[index] === namespace);
+}
+
+async function allPids(): Promise<string[]> {
+	return (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
+}
+
+const noPostgresql = requireTools("root", "psql", "mkfs.ext4", "e2fsck");
 describe.skipIf(noPostgresql)(noPostgresql ? `PostgreSQL: ${noPostgresql}` : "PostgreSQL", () => {
 	let crashed: CrashedDatabase;
 	beforeAll(async () => {
 		crashed = await crashPostgresql(dir);
 	}, 60_000);
 
-	test("a cluster as a crash leaves it passes", async () => {
-		expect(await check(postgresql, await copyOf(crashed))).toMatch(
-			/^pass: PostgreSQL 15, in production, .*recovery ran, pg_amcheck finds nothing in 2 databases, all checksums/,
-		);
+	test.concurrent("in an image: what is sound passes, what is damaged takes the label away, the rest is named", async () => {
+		const point = join(dir, "point");
+		await mkdir(point);
+		await using one = await makeLoopFileSystem({ dir, fsType: "ext4", sizeMiB: 192, name: "image" });
+		await execa("cp", ["--archive", crashed.folder, join(one.mountPoint, "main")]);
+		await execa("mkfifo", [join(one.mountPoint, "main/base/pipe")]);
+		await symlink("/etc/shadow", join(one.mountPoint, "main/base/1/link"));
+		await mkdir(join(one.mountPoint, "mongo"));
+		for (const name of ["WiredTiger", "WiredTiger.wt"]) await writeFile(join(one.mountPoint, "mongo", name), name);
+		await mkdir(join(one.mountPoint, "mysql8/mysql"), { recursive: true });
+		await writeFile(join(one.mountPoint, "mysql8/ibdata1"), "x");
+		await writeFile(join(one.mountPoint, "dump.rdb"), "REDIS0009cut\u001b[1m");
+		await writeFile(join(one.mountPoint, "temp-17.rdb"), "REDIS0009 that is being written");
+		await one.close();
+		await rename(one.imagePath, join(point, "disk0.img"));
+		const now = new Date().toISOString();
+		const held = { jobId: "job-1", frozenAt: now, thawedAt: now, markers: new Map() };
+		await writeManifest(point, [{ name: "disk0", image: "disk0.img", fileSystems: [one] }], held, "application");
+		const signal = AbortSignal.timeout(100_000);
+		const { findings, agrees, looksLike } = await verifyRecoveryPoint(point, { scratchDir, signal });
+		const databases = findings.filter((finding) => finding.check === "database");
+		expect(databases.map(({ status, detail }) => `${status} ${detail}`).sort()).toEqual([
+			expect.stringMatching(/^fail \/dump\.rdb: Redis dump: [\P{Cc}]*$/u),
+			expect.stringMatching(
+				/^pass \/main: PostgreSQL 15, in production, .*pg_amcheck finds nothing in 2 databases, all/,
+			),
+			expect.stringMatching(/^unknown \/mongo: MongoDB/),
+			expect.stringMatching(/^unknown \/mysql8: MySQL/),
+		]);
+		expect({ agrees, looksLike }).toEqual({ agrees: false, looksLike: "file-system" });
+	});
+
+	test.concurrent("a check that is called off ends all of its processes and leaves nothing", async () => {
+		const off = new AbortController();
+		const own = join(dir, "called-off");
+		await mkdir(own);
+		const checking = check(postgresql, crashed.folder, { scratchDir: own, signal: off.signal });
+		const ended = expect(checking).rejects.toThrow("called off");
+		let namespace: string | undefined;
+		await expect
+			.poll(async () => {
+				namespace ??= await findPidNamespace(own);
+				return namespace === undefined ? 0 : (await processesIn(namespace)).length;
+			}, poll)
+			.toBeGreaterThan(3);
+		off.abort(new Error("called off"));
+		await ended;
+		await expect.poll(() => processesIn(namespace ?? ""), poll).toEqual([]);
+		expect(await readdir(own)).toEqual([]);
+	});
+
+	test.concurrent.each(["table", "index"] as const)("a damaged page of a %s is found", async (which) => {
+		const folder = await copyOf(crashed);
+		await spoil(join(folder, crashed[which]), 5 * 8192 + 4000, 64);
+		expect(await check(postgresql, folder)).toMatch(/^fail: .*pg_amcheck finds .*(invalid page|corrupt)/);
+	});
+
+	test.concurrent("without its control file it is no database, with half of it it fails", async () => {
+		const folder = await copyOf(crashed);
+		await truncate(join(folder, "global/pg_control"), 4096);
+		expect(await check(postgresql, folder)).toMatch(/^fail: .*pg_control is cut/);
+		await rm(join(folder, "global/pg_control"));
+		expect(await check(postgresql, folder)).toMatch(/^unknown: .*no global.pg_control/);
+	});
+
+	test.concurrent("a cluster that lost its WAL fails; one that waits for WAL from elsewhere is unknown", async () => {
+		const folder = await copyOf(crashed);
+		for (const name of await readdir(join(folder, "pg_wal"))) {
+			if (name.length === 24) await rm(join(folder, "pg_wal", name));
+		}
+		expect(await check(postgresql, folder)).toMatch(/^fail: .*does not start: could not locate/);
+		await writeFile(join(folder, "recovery.signal"), "");
+		expect(await check(postgresql, folder)).toMatch(/^unknown: .*needs WAL that is not in the cluster/);
+	});
+
+	test.concurrent("a standby is checked as if its primary were lost, and its configuration is not obeyed", async () => {
+		const folder = await copyOf(crashed);
+		const mark = join(dir, "touched-by-postgresql");
+		await writeFile(join(folder, "standby.signal"), "");
+		const commands = ["archive_command", "restore_command", "archive_cleanup_command", "ssl_passphrase_command"];
+		const settings = [
+			...commands.map((name) => `${name} = 'touch ${mark}'`),
+			"shared_preload_libraries = '/copy/cluster/evil'",
+			"max_connections = nonsense",
+			"include_dir = '/copy/cluster/conf.d'",
+		].join("\n");
+		for (const name of ["postgresql.auto.conf", "postgresql.conf", "pg_hba.conf"]) {
+			await writeFile(join(folder, name), settings);
+		}
+		expect(await check(postgresql, folder)).toMatch(/^pass: .*recovery ran and was ended as by a promotion/);
+		expect(await exists(mark)).toBe(false);
+	});
+
+	test.concurrent("what a hostile cluster runs can do nothing outside of its copy", async () => {
+		const folder = await copyOf(crashed);
+		// The check of an index runs the functions of the guest that it is made with: here a shell command.
+		const attack = `touch /tmp/ran || exit 10
+			[ ! -e ${dir} ] || exit 11
+			touch /usr/touched /etc/touched /touched 2>/dev/null && exit 12
+			cp /usr/bin/true /copy/program && chmod +x /copy/program && /copy/program && exit 13
+			unshare --user true && exit 14
+			[ ! -e /proc/1 ] && [ ! -e /dev/vda ] && [ ! -e /etc/shadow ] || exit 15
+			kill -9 1 && exit 16
+			[ $(id -u) -gt 1000000000 ] || exit 17
+			exit 42`;
+		await writeFile(join(folder, "attack"), attack);
+		expect(await check(postgresql, folder)).toMatch(/^fail: .*tried: child process exited with exit code 42/);
+	});
+
+	test.concurrent("links to WAL and tablespaces are followed inside of the file system only", async () => {
+		const folder = await copyOf(crashed);
+		await rename(join(folder, "pg_wal"), join(folder, "../wal"));
+		await symlink("/srv/wal", join(folder, "pg_wal"));
+		await mkdir(join(folder, "../space/PG_15_202209061"), { recursive: true });
+		await symlink("/srv/data/../space", join(folder, "pg_tblspc/77777"));
+		expect(await check(postgresql, folder)).toMatch(/^pass: /);
+		await symlink("/etc", join(folder, "pg_tblspc/1"));
+		expect(await check(postgresql, folder)).toMatch(/^unknown: .*tablespace 1 .*\/etc leads to another file system/);
+		await rm(join(folder, "pg_tblspc/1"));
+		await rm(join(folder, "pg_wal"));
+		await symlink("../../../../etc", join(folder, "pg_wal"));
+		expect(await check(postgresql, folder)).toMatch(/^unknown: .*its WAL .*another file system/);
+	});
+
+	test.concurrent("without a server of its version, or leave to start one, nothing is claimed", async () => {
+		const missing = await check(postgresql, crashed.folder, { programsPrefix: join(dir, "no-usr") });
+		expect(missing).toMatch(/^unknown: PostgreSQL 15, in production, checkpoint 0.*package postgresql-15/);
+		expect(await check(postgresql, crashed.folder, { startServers: false })).toMatch(/^unknown: .*in production/);
+		expect(await check(postgresql, crashed.folder, { limitMs: 100 })).toMatch(/^unknown: .*did not end within/);
+		expect(await readdir(scratchDir)).not.toContain("postgresql");
 	});
 });
 
@@ -83,7 +235,66 @@ describe.skipIf(noMariadb)(noMariadb ? `MariaDB: ${noMariadb}` : "MariaDB", () =
 		crashed = await crashMariadb(dir);
 	}, 60_000);
 
-	test("a data folder as a crash leaves it passes", async () => {
-		expect(await check(mariadb, await copyOf(crashed))).toMatch(/^pass: MariaDB 10.*recovery ran, CHECK TABLE/);
+	test.concurrent("a data folder as a crash leaves it passes, and its configuration is not obeyed", async () => {
+		const folder = await copyOf(crashed);
+		for (const name of ["my.cnf", ".my.cnf"]) {
+			await writeFile(join(folder, name), "[mariadbd]\nno-such-option=1\n[client]\nno-such-option=1\n");
+		}
+		expect(await check(mariadb, folder)).toMatch(/^pass: MariaDB 10.*recovery ran, CHECK TABLE finds nothing in \d+/);
+	});
+
+	test.concurrent("a damaged page of a table is found", async () => {
+		const folder = await copyOf(crashed);
+		for (const page of [5, 6, 7, 8, 9]) await spoil(join(folder, crashed.table), page * 16_384 + 6_000, 64);
+		expect(await check(mariadb, folder)).toMatch(/^fail: MariaDB 10.*(CHECK TABLE finds|died)/);
+	});
+
+	test.concurrent("a data folder without its tablespace fails; with parts that lie elsewhere it is unknown", async () => {
+		const folder = await copyOf(crashed);
+		await symlink("/var/lib/other", join(folder, "elsewhere"));
+		expect(await check(mariadb, folder)).toMatch(/^unknown: .*elsewhere is not in this file system/);
+		await rm(join(folder, "elsewhere"));
+		await rename(join(folder, "ib_logfile0"), join(folder, "../ib_logfile0"));
+		expect(await check(mariadb, folder)).toMatch(/^unknown: .*redo log is not in its folder/);
+		await rename(join(folder, "../ib_logfile0"), join(folder, "ib_logfile0"));
+		await truncate(join(folder, "ibdata1"), 1 << 20);
+		expect(await check(mariadb, folder)).toMatch(/^fail: .*does not start/);
+		await truncate(join(folder, "ibdata1"), 0);
+		expect(await check(mariadb, folder)).toMatch(/^fail: .*ibdata1 has no header/);
+	});
+
+	test.concurrent("without a server, or with an older one, nothing is claimed", async () => {
+		const folder = await copyOf(crashed);
+		expect(await check(mariadb, folder, { programsPrefix: join(dir, "no-usr") })).toMatch(/^unknown: .*needs mariadbd/);
+		for (const name of ["mariadb_upgrade_info", "mysql_upgrade_info"]) {
+			await writeFile(join(folder, name), "99.1.0-MariaDB");
+		}
+		expect(await check(mariadb, folder)).toMatch(/^unknown: MariaDB 99.1.0: newer than the server/);
+	});
+});
+
+const noRedis = requireTools("root", "redis-cli");
+describe.skipIf(noRedis)(noRedis ? `Redis: ${noRedis}` : "Redis", () => {
+	const empty = Buffer.concat([Buffer.from("REDIS0009"), Buffer.from([0xff]), Buffer.alloc(8)]);
+
+	test.concurrent("a whole dump passes, a cut one fails, one of a later Redis is unknown", async () => {
+		const path = join(dir, "dump.rdb");
+		await writeFile(path, empty);
+		expect(await check(redisDump, path)).toMatch(/^pass: Redis dump: 0 keys/);
+		await writeFile(path, empty.subarray(0, 9));
+		expect(await check(redisDump, path)).toMatch(/^fail: .*Unexpected EOF/);
+		await writeFile(path, empty.toString("latin1").replace("0009", "0999"), "latin1");
+		expect(await check(redisDump, path)).toMatch(/^unknown: .*newer than what is installed/);
+		expect(await check(redisDump, path, { programsPrefix: join(dir, "no-usr") })).toMatch(/^unknown: .*redis-tools/);
+	});
+
+	test.concurrent("a whole append-only file passes, a damaged one fails", async () => {
+		const folder = join(dir, "appendonlydir");
+		await mkdir(folder);
+		await writeFile(join(folder, "a.aof.manifest"), "file a.aof.1.incr.aof seq 1 type i\n");
+		await writeFile(join(folder, "a.aof.1.incr.aof"), "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n");
+		expect(await check(redisAppendOnly, join(folder, "a.aof.manifest"))).toMatch(/^pass: Redis append-only file/);
+		await spoil(join(folder, "a.aof.1.incr.aof"), 6, 2);
+		expect(await check(redisAppendOnly, join(folder, "a.aof.manifest"))).toMatch(/^fail: .*Expected/);
 	});
 });

@@ -4,7 +4,7 @@ import type { Steps } from "./step-output.ts";
 
 /** What says something of this host or of the server that is installed, and nothing of the data. */
 const ofThisHost =
-	/No space left|out of memory|Cannot allocate|Upgrade after a crash is not supported|Unsupported redo log|redo log was created with|Unknown storage engine|Unknown\/unsupported storage engine|is not loaded|cannot be decrypted|can't be decrypted|is encrypted|key_id|Unknown collation|Unknown character set|prepared transactions|Unable to open undo tablespace|unknown variable|unknown option/i;
+	/No space left|out of memory|Cannot allocate|Upgrade after a crash is not supported|Unsupported redo log|redo log was created with|Unknown storage engine|is not loaded|cannot be decrypted|can't be decrypted|is encrypted|key_id|Unknown collation|Unknown character set|prepared transactions|Unable to open undo tablespace|unknown variable|unknown option/i;
 
 /** @param steps of the check script, in mariadb-script.ts. */
 export function judgeServer(steps: Steps): Verdict {

@@ -5,9 +5,11 @@ import { stepFunction } from "./step-output.ts";
  * the guest's tables name, and runs no events. Its binary log decides on transactions that were being committed, so it
  * is named where there is one.
  * @param files of the data folder, relative to it.
+ * @param systemBytes of ibdata1: the server refuses one that is smaller than what it is told, which is 12 MiB else.
  */
-export function serverArguments(files: readonly string[], pageBytes: number): string[] {
+export function serverArguments(files: readonly string[], pageBytes: number, systemBytes: number): string[] {
 	const log = files.find((name) => /^[\w.-]+\.index$/.test(name) && hasLogs(files, name.slice(0, -".index".length)));
+	const systemMiB = Math.floor(systemBytes / 2 ** 20);
 	const undoLogs = files.filter((name) => /^undo\d{3}$/.test(name)).length;
 	return [
 		"--no-defaults",
@@ -29,6 +31,7 @@ export function serverArguments(files: readonly string[], pageBytes: number): st
 		"--innodb-buffer-pool-load-at-startup=OFF",
 		"--innodb-flush-log-at-trx-commit=0",
 		`--innodb-page-size=${pageBytes}`,
+		...(systemMiB < 12 ? [`--innodb-data-file-path=ibdata1:${Math.max(5, systemMiB)}M:autoextend`] : []),
 		...(undoLogs > 0 ? [`--innodb-undo-tablespaces=${Math.min(undoLogs, 127)}`] : []),
 		...(log === undefined
 			? ["--skip-log-bin"]

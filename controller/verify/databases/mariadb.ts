@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Verdict } from "../found-file-system.ts";
 import { runTool } from "../image-tools.ts";
@@ -53,7 +54,12 @@ async function checkDataFolder(path: Buffer, work: DatabaseWork): Promise<Verdic
 		if ("status" in copied) return { ...copied, detail: `${name}: ${copied.detail}` };
 		const mark = randomUUID();
 		const { limitMs, signal } = work;
-		const args = [mark, client, server, ...serverArguments(copied.files, pageBytes)];
+		const args = [
+			mark,
+			client,
+			server,
+			...serverArguments(copied.files, pageBytes, (await stat(join(folder, "data/ibdata1"))).size),
+		];
 		const limits = { folder, mostFileBytes: copied.bytes + 2 ** 31, limitMs, signal };
 		const result = await runConfined(checkScript, args, limits);
 		if (result.failure !== undefined) return unknown(result.failure);
@@ -75,6 +81,9 @@ async function copyDataFolder(path: Buffer, to: string, work: DatabaseWork): Pro
 		const part = await copyTree(followed.path, join(to, name), work.signal);
 		if ("status" in part) return { ...part, detail: `${name}: ${part.detail}` };
 		copied.bytes += part.bytes;
+	}
+	if (copied.files.includes("ibdata2")) {
+		return { status: "unknown", detail: "its system tablespace has several files, and how is in its configuration" };
 	}
 	const outside = copied.files.find((name) => name.endsWith(".isl"));
 	if (outside !== undefined) return { status: "unknown", detail: `a table lies outside of its folder (${outside})` };

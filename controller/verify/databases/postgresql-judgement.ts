@@ -76,7 +76,12 @@ function judgeRows(steps: Steps): Verdict {
 export function parseComplaints(output: string): string[] {
 	const complaints: string[] = [];
 	for (const line of output.split("\n")) {
-		if (line.trim() === "" || /^(DETAIL|HINT|CONTEXT|LOCATION):|^\s+(DETAIL|HINT|CONTEXT):/.test(line)) continue;
+		if (
+			line.trim() === "" ||
+			line.startsWith("WARNING:") ||
+			/^(DETAIL|HINT|CONTEXT|LOCATION):|^\s+(DETAIL|HINT|CONTEXT):/.test(line)
+		)
+			continue;
 		const isMore = /^\s/.test(line) && complaints.length > 0;
 		if (isMore) complaints.push(`${complaints.pop()} ${line.trim()}`);
 		else complaints.push(line.trim());
