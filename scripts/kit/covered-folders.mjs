@@ -65,7 +65,7 @@ function lookAt(what, path, read) {
 function readPlaces(path) {
 	const real = realpathSync(path);
 	const below = readMounts().filter(
-		({ mountPoint, fsType }) => mountPoint.startsWith(`${real}/`) && !withoutStorage.has(fsType),
+		({ mountPoint, fsType }) => mountPoint.startsWith(real === "/" ? real : `${real}/`) && !withoutStorage.has(fsType),
 	);
 	return [[path, readSuperblock(real)], ...below.map(({ mountPoint, superblock }) => [mountPoint, superblock])];
 }

@@ -1,0 +1,305 @@
+/** What goes wrong around a PostgreSQL server that is held: no label better than the truth, and it takes writes again. */
+import { readFileSync } from "node:fs";
+import { chmod, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { startHoldScript } from "../fixtures/hold-script.ts";
+import { type LoopFileSystem, makeLoopFileSystem, requireTools } from "../fixtures/loop-file-system.ts";
+import { poll } from "../fixtures/poll.ts";
+import { makeCluster, makeServerFolder, type PostgresqlServer, runAsPostgres } from "../fixtures/postgresql-cluster.ts";
+import { makeShop, startWriters } from "../fixtures/postgresql-writers.ts";
+import { processTree } from "../fixtures/process-states.ts";
+import { copyProductScripts, type ProductScripts } from "../fixtures/product-scripts.ts";
+import { takeSnapshot, toFrozen } from "../fixtures/snapshot-asker.ts";
+import { useSnapshotBench } from "../fixtures/snapshot-bench.ts";
+import type { TestHost } from "../fixtures/snapshot-host.ts";
+
+const missing = requireTools("root", "mkfs.ext4", "losetup", "mount", "fsfreeze", "setpriv", "psql");
+const program = "postgresql/postgresql-hold.mjs";
+const secret = "correct-secret";
+
+describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` : ""}`, () => {
+	const bench = useSnapshotBench();
+	const stack = new AsyncDisposableStack();
+	let scripts: ProductScripts;
+	let disk: LoopFileSystem;
+	let shop: PostgresqlServer;
+
+	beforeAll(async () => {
+		const { dir } = bench;
+		// The server's user must get through.
+		await chmod(dir, 0o711);
+		scripts = await copyProductScripts(dir);
+		disk = stack.use(await makeLoopFileSystem({ dir, fsType: "ext4", sizeMiB: 128, name: "shop" }));
+		shop = stack.use(await makeCluster(await makeServerFolder(join(disk.mountPoint, "cluster"))));
+		await shop.start();
+		await makeShop(shop);
+	});
+	afterAll(() => stack.disposeAsync());
+
+	describe("in the window:", () => {
+		test.each([
+			["the server is killed", () => process.kill(shop.pid(), "SIGKILL")],
+			["its client is killed", (host: TestHost) => process.kill(findProcess(host, "psql"), "SIGKILL")],
+			["the script is killed", (host: TestHost) => process.kill(findProcess(host, "postgresql-hold.mjs"), "SIGKILL")],
+		])("%s: the hold is lost at once, and the server takes writes again", async (_what, kill) => {
+			await using writers = startWriters(shop, 2, nextId());
+			await writers.more(5);
+			const host = await startJob("fail");
+			await toFrozen(host);
+			kill(host);
+			const report = await host.report();
+			expect(report.error?.code).toBe("script-hold-lost");
+			expect(report.achieved).toBe("none");
+			await writers.stop();
+			await takesWritesAgain();
+		});
+
+		test("a server that hangs proves nothing: the level is lower, and it goes on when it can", async () => {
+			const host = await startJob("continue", "--lock-timeout-ms", "500");
+			await toFrozen(host);
+			// Nobody else is connected.
+			const pid = findChild("[local]");
+			process.kill(pid, "SIGSTOP");
+			const report = await takeSnapshot(host, [disk]);
+			expect(report).toMatchObject({ achieved: "file-system", because: ["script-hold-lost"] });
+			process.kill(pid, "SIGCONT");
+			await takesWritesAgain();
+		});
+	});
+
+	test("a server that is down: named, nothing frozen; where it may, the job goes on at file-system", async () => {
+		await shop.stop();
+		const host = await startJob("continue");
+		await toFrozen(host);
+		const report = await takeSnapshot(host, [disk]);
+		expect(report.achieved).toBe("file-system");
+		expect(report.scripts[0]).toMatchObject({ exitCode: 69, held: false, error: { code: "script-failed" } });
+		expect(report.scripts[0]?.outputTail).toMatch(/connection to server on socket .* failed/);
+		await shop.start();
+		await takesWritesAgain();
+	});
+
+	test("queries and locks on tables hinder nothing", async () => {
+		const busy = shop.query("BEGIN; LOCK TABLE orders IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(20);");
+		busy.catch(() => undefined);
+		await poll(() => shop.query("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock'")).toBe("1");
+		const host = await startJob("fail", "--lock-timeout-ms", "2000");
+		await toFrozen(host);
+		expect(await takeSnapshot(host, [disk])).toMatchObject({ achieved: "application", because: [] });
+		await shop.query("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE mode = 'AccessExclusiveLock'");
+		await busy.catch(() => undefined);
+	});
+
+	describe("does not wait for ever", () => {
+		test("for a lock on the catalogue", async () => {
+			const busy = shop.query("BEGIN; LOCK TABLE pg_proc IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(20);");
+			busy.catch(() => undefined);
+			await poll(() => findChild("SELECT")).toBeGreaterThan(0);
+			await expectRefusal(["--lock-timeout-ms", "500"], 75, /timeout|no answer within/);
+			process.kill(findChild("SELECT"), "SIGTERM");
+			await busy.catch(() => undefined);
+			await takesWritesAgain();
+		});
+
+		test.each([
+			["a server that accepts and says nothing", () => shop.pid(), /timeout|no answer within/],
+			["a checkpoint that does not end", () => findChild("checkpointer"), /statement timeout/],
+		])("for %s", async (_what, find, says) => {
+			const pid = find();
+			process.kill(pid, "SIGSTOP");
+			try {
+				await expectRefusal(["--lock-timeout-ms", "500", "--checkpoint-limit-ms", "500"], undefined, says);
+			} finally {
+				process.kill(pid, "SIGCONT");
+			}
+			await takesWritesAgain();
+		});
+
+		test("for a backup that does not end", async () => {
+			await using held = startHoldScript(program, [...here(), "--lock-timeout-ms", "500"]);
+			expect(await held.line()).toBe("ready");
+			const pid = await backendOfHold();
+			process.kill(pid, "SIGSTOP");
+			expect(await held.release()).toMatch(/^lost .*no answer within 1500 ms/);
+			expect(await held.ended).toBe(1);
+			process.kill(pid, "SIGCONT");
+			await takesWritesAgain();
+		});
+	});
+
+	describe("a role of its own", () => {
+		beforeAll(async () => {
+			await shop.query(`CREATE ROLE keeper LOGIN PASSWORD '${secret}'`);
+			const rules = join(shop.dataFolder, "pg_hba.conf");
+			const text = await readFile(rules, "utf8");
+			await writeFile(rules, `local all keeper scram-sha-256\nlocal all stranger reject\n${text}`);
+			await shop.query("SELECT pg_reload_conf()");
+		});
+
+		test("that lacks rights is told the statements that give them; these are enough", async () => {
+			const args = ["--credentials", await credentials(secret)];
+			await using refused = startHoldScript(program, args);
+			expect(await refused.ended).toBe(77);
+			const grants = refused.output().match(/GRANT [^;]+;/g) ?? [];
+			expect(grants).toHaveLength(3);
+			for (const grant of grants) await shop.query(grant);
+			await using held = startHoldScript(program, args);
+			expect(await held.line()).toBe("ready");
+			const all = processTree(held.process.pid ?? 0);
+			const words = await Promise.all(all.map((pid) => readFile(`/proc/${pid}/cmdline`, "utf8")));
+			expect(all.length).toBe(2);
+			expect(words.join()).not.toContain(secret);
+			expect(await held.release()).toBe("held");
+			expect(await held.ended).toBe(0);
+			expect(held.output() + refused.output()).not.toContain(secret);
+		});
+
+		test("with a wrong password, refused by the rules, or once too often: in the server's words", async () => {
+			const wrong = await credentials("wrong-secret");
+			const output = await expectRefusal(["--credentials", wrong], 69, /password authentication failed/);
+			expect(output).not.toContain("wrong-secret");
+			await expectRefusal([...here(), "--user", "stranger"], 69, /pg_hba.conf rejects/);
+			await shop.query("ALTER ROLE keeper CONNECTION LIMIT 0");
+			await expectRefusal(["--credentials", await credentials(secret)], 69, /too many connections/);
+		});
+
+		test("whose file others can read, or that lacks its section, is not used", async () => {
+			const open = await credentials(secret);
+			await chmod(open, 0o640);
+			await expectRefusal(["--credentials", open], 78, /is open to others/);
+			const other = join(bench.dir, "other-section");
+			await writeFile(other, "[shop]\nuser=keeper\n", { mode: 0o600 });
+			await expectRefusal(["--credentials", other], 78, /no section \[stillpoint\]/);
+		});
+	});
+
+	describe("leaves a server as it was:", () => {
+		test("one that is read-only by default stays so", async () => {
+			await shop.query("ALTER SYSTEM SET default_transaction_read_only = on");
+			await shop.query("SELECT pg_reload_conf()");
+			await poll(() => shop.query("SHOW default_transaction_read_only")).toBe("on");
+			await using held = startHoldScript(program, here());
+			expect(await held.line()).toBe("ready");
+			expect(await held.release()).toBe("held");
+			expect(await shop.query("SHOW default_transaction_read_only")).toBe("on");
+			await shop.query("ALTER SYSTEM RESET default_transaction_read_only");
+			await shop.query("SELECT pg_reload_conf()");
+			await poll(() => shop.query("SHOW default_transaction_read_only")).toBe("off");
+			await takesWritesAgain();
+		});
+
+		test("a dry run starts no backup and no checkpoint", async () => {
+			const before = await runAsPostgres("pg_controldata", "-D", shop.dataFolder);
+			await using tried = startHoldScript(program, [...here(), "--dry-run"], { input: {} });
+			tried.closeInput();
+			expect(await tried.ended).toBe(0);
+			expect(tried.output()).toBe("");
+			expect(await runAsPostgres("pg_controldata", "-D", shop.dataFolder)).toBe(before);
+		});
+
+		test("other backups beside it go on", async () => {
+			await using one = startHoldScript(program, here());
+			expect(await one.line()).toBe("ready");
+			await using other = startHoldScript(program, here());
+			expect(await other.line()).toBe("ready");
+			expect(await one.release()).toBe("held");
+			expect(await other.release("no-snapshot")).toBe("held");
+		});
+
+		test("the end of stdin and SIGTERM let go at once", async () => {
+			for (const end of ["closeInput", "SIGTERM"] as const) {
+				await using held = startHoldScript(program, here());
+				expect(await held.line()).toBe("ready");
+				if (end === "SIGTERM") held.process.kill(end);
+				else held.closeInput();
+				expect(await held.ended).toBe(0);
+				await takesWritesAgain();
+			}
+		});
+
+		test("one whose wal_level knows no backup mode is refused", async () => {
+			await shop.query("ALTER SYSTEM SET wal_level = minimal");
+			await shop.query("ALTER SYSTEM SET max_wal_senders = 0");
+			await shop.stop();
+			await shop.start();
+			await expectRefusal(here(), 78, /wal_level is minimal/);
+		});
+	});
+
+	let ids = 0;
+	function nextId(): number {
+		ids += 100_000_000;
+		return ids;
+	}
+
+	function here(): string[] {
+		return ["--socket", shop.socketFolder];
+	}
+
+	async function startJob(onFailure: "fail" | "continue", ...args: string[]): Promise<TestHost> {
+		const command = [`SCRIPTS/${program}`, ...here(), ...args];
+		const scriptsFolder = await scripts.configure({
+			shop: { application: "shop", onFailure, session: { command, deadlineMs: 30_000 } },
+		});
+		return await bench.start([disk], { level: "application", holdLimitMs: 30_000 }, { request: { scriptsFolder } });
+	}
+
+	/** And no backup is left in it. */
+	async function takesWritesAgain(): Promise<void> {
+		await poll(async () => {
+			await shop.start().catch(() => undefined);
+			return await shop
+				.query("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'stillpoint'")
+				.catch(String);
+		}).toBe("0");
+		const id = nextId();
+		expect(await shop.query(`INSERT INTO orders VALUES (${id}) RETURNING id`)).toBe(String(id));
+	}
+
+	async function expectRefusal(args: string[], status: number | undefined, says: RegExp): Promise<string> {
+		await using refused = startHoldScript(program, args.includes("--credentials") ? args : [...here(), ...args]);
+		expect(await refused.line()).toBeUndefined();
+		const exit = await refused.ended;
+		if (status === undefined) expect([69, 75]).toContain(exit);
+		else expect(exit).toBe(status);
+		expect(refused.output()).toMatch(says);
+		expect(refused.output()).not.toContain("    at ");
+		return refused.output();
+	}
+
+	async function credentials(password: string): Promise<string> {
+		const path = join(bench.dir, `service-${nextId()}`);
+		const lines = [`host=${shop.socketFolder}`, "user=keeper", "dbname=postgres", `password=${password}`];
+		await writeFile(path, `# of the snapshots\n[stillpoint]\n${lines.join("\n")}\n`, { mode: 0o600 });
+		return path;
+	}
+
+	async function backendOfHold(): Promise<number> {
+		const question = "SELECT max(pid) FROM pg_stat_activity WHERE application_name = 'stillpoint'";
+		await poll(() => shop.query(question)).not.toBe("");
+		return Number(await shop.query(question));
+	}
+
+	function findChild(title: string): number {
+		const found = processTree(shop.pid()).find((pid) => readTitle(pid).includes(title));
+		if (found === undefined) throw new Error(`the server has no process ${title}`);
+		return found;
+	}
+});
+
+/** Of the job: the last whose command line has the words. Never 0, which would be our own process group. */
+function findProcess(host: TestHost, ...words: string[]): number {
+	const all = processTree(host.process.pid ?? 0).map((pid) => ({ pid, title: readTitle(pid) }));
+	const found = all.findLast(({ title }) => words.every((word) => title.includes(word)));
+	if (found === undefined) throw new Error(`no process ${words.join(" ")} in ${JSON.stringify(all)}`);
+	return found.pid;
+}
+
+function readTitle(pid: number): string {
+	try {
+		return readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ");
+	} catch {
+		return "";
+	}
+}
