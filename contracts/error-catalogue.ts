@@ -365,7 +365,7 @@ export const errorCatalogue = {
 	"script-config-invalid": row(
 		78,
 		false,
-		"A drop-in file for a script is invalid.",
+		"A configuration of scripts is invalid.",
 		"Correct the field that the message names.",
 	),
 	"script-untrusted": row(
