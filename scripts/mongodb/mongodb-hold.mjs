@@ -36,7 +36,7 @@ const options = readCommandLine(
 		host: { type: "string", default: "127.0.0.1" },
 		port: { type: "string", default: "27017" },
 		"data-folder": { type: "string" },
-		role: { type: "string", default: "primary" },
+		role: { type: "string", default: "any" },
 		"flush-limit-ms": { type: "string", default: "30000" },
 	},
 	(values, positionals) => {
@@ -105,6 +105,7 @@ function makeHold(limits) {
 		const files = readFolder(folder);
 		if (files.lockPid !== state.pid)
 			throw new HoldError(exits.config, `${folder} is not the data folder of the server that answers (mongod.lock)`);
+		if (state.isSecondary) process.stderr.write("mongodb-hold: a secondary: the copy is what it had applied by now\n");
 		if (state.clusterRole !== undefined)
 			process.stderr.write("mongodb-hold: part of a sharded cluster: the other parts are copied at other instants\n");
 		return { ...state, folder, ...files, role: findRole(state) };

@@ -31,7 +31,7 @@ const options = readCommandLine(
 		host: { type: "string", default: "127.0.0.1" },
 		port: { type: "string", default: "6379" },
 		"data-folder": { type: "string" },
-		role: { type: "string", default: "primary" },
+		role: { type: "string", default: "any" },
 		"save-limit-ms": { type: "string", default: "60000" },
 		"pause-limit-ms": { type: "string", default: "120000" },
 	},
@@ -107,6 +107,8 @@ function makeHold(limits) {
 		server = await readServer(client, limits);
 		await requireServerCovered(client, server, input);
 		if (server.keeps === "rdb") await requireSpaceToSave(client, server);
+		if (server.role === "replica")
+			process.stderr.write("redis-hold: a replica: the copy is what its primary had sent by now\n");
 		if (server.isCluster)
 			process.stderr.write("redis-hold: one node of a cluster: the other nodes are copied at other instants\n");
 		return connection;

@@ -241,18 +241,19 @@ describe.skipIf(missing)(`Redis held${missing ? `: ${missing}` : ""}`, () => {
 		});
 	});
 
-	test("a replica stands still, too, when it is wanted: its primary's writes wait", async () => {
+	test("a replica stands still, too: what its primary sends waits, and it says that it is one", async () => {
 		const primary = await start({ folder: join(folder, "primary"), args: [...aof, "--repl-diskless-sync-delay", "0"] });
 		const replica = await start({ folder: join(folder, "replica"), args: ["--port", "0", ...aof] });
 		await primary.ask("CONFIG", "SET", "port", String(await freePort()));
 		const port = (await primary.ask("CONFIG", "GET", "port")).split("\n")[1] ?? "";
 		await replica.ask("REPLICAOF", "127.0.0.1", port);
 		await poll(() => replica.ask("INFO", "replication")).toContain("master_link_status:up");
-		const held = hold(replica, "--role", "any");
+		const held = hold(replica);
 		expect(await held.line()).toBe("ready");
 		await primary.ask("SET", "later", "1");
 		await sleep(200);
 		expect(await replica.ask("GET", "later")).toBe("");
+		expect(held.output()).toContain("redis-hold: a replica");
 		expect(await held.release()).toBe("held");
 		await poll(() => replica.ask("GET", "later")).toBe("1");
 	});
