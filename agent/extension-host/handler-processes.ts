@@ -4,6 +4,7 @@ import { parseMountInfo } from "../../platform/linux/mount-table.ts";
 import { isSameProcessAlive, type ProcessIdentity } from "../../platform/linux/process-identity.ts";
 import {
 	endProcesses,
+	findAgain,
 	listNumbers,
 	listProcesses,
 	readEnvironment,
@@ -38,15 +39,18 @@ export type WantedProcesses = {
 
 /**
  * The processes of a handler, whatever session or group they went to: those whose mount namespace shows the handler's
- * view, those that carry its mark in their environment, and all that descend from either. Reads procfs only; it can
- * wait for a process that a frozen file system holds.
+ * view, those that carry its mark in their environment, those that were found before, and all that descend from any.
+ * Reads procfs only; it can wait for a process that a frozen file system holds.
  */
-export function findHandlerProcesses(wanted: WantedProcesses): ProcessIdentity[] {
+export function findHandlerProcesses(
+	wanted: WantedProcesses,
+	before: readonly ProcessIdentity[] = [],
+): ProcessIdentity[] {
 	const { stateView, token, instance } = wanted;
 	const findMounts = makeViewLook(stateView);
 	const own = readlinkSync("/proc/self/ns/mnt");
 	const table = readProcessTable();
-	const roots: number[] = [];
+	const roots = findAgain(before, table).map(({ pid }) => pid);
 	for (const { pid } of table.values()) {
 		const folder = findLivingFolder(pid);
 		if (folder === undefined) continue;
@@ -71,7 +75,7 @@ export async function endHandlerProcesses(
 	wanted: WantedProcesses,
 	given: { graceMs?: number; limitMs?: number; mayLook?: () => boolean } = {},
 ): Promise<readonly ProcessIdentity[]> {
-	return endProcesses(() => findHandlerProcesses(wanted), { ...given, hurries: true });
+	return endProcesses((before) => findHandlerProcesses(wanted, before), { ...given, hurries: true });
 }
 
 /** Whether any process on the machine has something mounted there, in whatever mount namespace. */

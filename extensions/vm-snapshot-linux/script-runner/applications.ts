@@ -43,6 +43,8 @@ export class Applications {
 	readonly #context: ScriptContext;
 	readonly #undoList: UndoList;
 	readonly #users = new Map<string, ScriptUser | StillpointError>();
+	/** Their user does not exist. */
+	readonly #refused = new Set<ApplicationScripts>();
 	readonly #started: Started[] = [];
 	readonly #lost = new AbortController();
 	#resumed: Promise<void> | undefined;
@@ -88,7 +90,7 @@ export class Applications {
 				name: scripts.application,
 				proved: started !== undefined && started.failure === undefined && this.#resumed !== undefined,
 				holdLost: started?.holdLost === true,
-				...(started?.failure === undefined ? {} : { bad: true }),
+				...(started?.failure === undefined && !this.#refused.has(scripts) ? {} : { bad: true }),
 			};
 		});
 	}
@@ -109,6 +111,7 @@ export class Applications {
 		const user = scripts.runAs === undefined ? undefined : this.#users.get(scripts.runAs);
 		if (user instanceof StillpointError) {
 			this.reports.push(refusal(scripts, user));
+			this.#refused.add(scripts);
 			return user;
 		}
 		const mark = newMark();

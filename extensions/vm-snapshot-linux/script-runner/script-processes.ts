@@ -6,6 +6,7 @@ import {
 } from "../../../platform/linux/process-identity.ts";
 import {
 	endProcesses,
+	findAgain,
 	type ProcessRow,
 	readEnvironment,
 	readProcessTable,
@@ -27,27 +28,27 @@ export type WantedScript = {
 
 /**
  * The processes of one script, whatever session or group they went to: its process group, those that carry its mark in
- * their environment, and all that descend from either. What takes a session of its own, forgets its environment and
- * loses its parent is not found. Reads procfs only; never while disks may be frozen.
+ * their environment, and all that descend from either. What took a session of its own, emptied its environment and lost
+ * its parent before it was looked for is not found. Reads procfs only; never while disks may be frozen.
  */
-export function findScriptProcesses(wanted: WantedScript): ProcessIdentity[] {
+export function findScriptProcesses(wanted: WantedScript, before: readonly ProcessIdentity[] = []): ProcessIdentity[] {
 	const table = readProcessTable();
 	const marked = findMarked(wanted, table);
-	const group = findGroup(wanted, table, marked);
-	const roots = [...marked, ...group].map(({ pid }) => pid);
+	const group = findGroup(wanted, table, marked, before);
+	const roots = [...marked, ...group, ...findAgain(before, table)].map(({ pid }) => pid);
 	return withDescendants(roots, table).filter(isSameProcessAlive);
 }
 
 /** SIGTERM, a grace, SIGKILL, until none is left. */
 export async function endScriptProcesses(wanted: WantedScript): Promise<void> {
-	await endProcesses(() => findScriptProcesses(wanted), { graceMs: killGraceMs, limitMs: killLimitMs });
+	await endProcesses((before) => findScriptProcesses(wanted, before), { graceMs: killGraceMs, limitMs: killLimitMs });
 }
 
 /** The same for what is left of its process group alone. @param known were in it when its leader ended */
 export async function endScriptGroup(wanted: WantedScript, known: readonly ProcessIdentity[] = []): Promise<void> {
-	const find = () => {
+	const find = (before: readonly ProcessIdentity[]) => {
 		const table = readProcessTable();
-		return findGroup(wanted, table, findMarked(wanted, table), known).filter(isSameProcessAlive);
+		return findGroup(wanted, table, findMarked(wanted, table), [...known, ...before]).filter(isSameProcessAlive);
 	};
 	await endProcesses(find, { graceMs: killGraceMs, limitMs: killLimitMs });
 }
@@ -75,6 +76,6 @@ function findGroup(
 	const isOurs =
 		findProcessIdentity(leader.pid)?.startTime === leader.startTime ||
 		marked.some((row) => row.group === leader.pid) ||
-		known.some((one) => table.get(one.pid)?.startTime === one.startTime);
+		findAgain(known, table).some((row) => row.group === leader.pid);
 	return isOurs ? group : [];
 }

@@ -120,7 +120,8 @@ class Session implements SessionScript {
 
 	#read(line: string): void {
 		if (line === "ready" && !this.#released) {
-			this.#wasReady = true;
+			// What a child of it says after its end is not its word.
+			this.#wasReady ||= !this.#script.isOver();
 			this.#ready.resolve();
 		} else if (line === "held") {
 			if (this.#released) this.#answer ??= "held";
