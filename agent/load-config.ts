@@ -34,7 +34,7 @@ export type LoadedConfig = {
 	readonly warnings: readonly string[];
 };
 
-const maxConfigBytes = 1024 * 1024;
+export const maxConfigBytes = 1024 * 1024;
 
 const defaultConfigFile = "/etc/stillpoint/agent.json";
 const folderDefaults: AgentFolders = {
@@ -42,7 +42,7 @@ const folderDefaults: AgentFolders = {
 	logDir: "/var/log/stillpoint",
 	runDir: "/run/stillpoint",
 };
-const folderVariables = {
+export const folderVariables = {
 	stateDir: "STILLPOINT_STATE_DIR",
 	logDir: "STILLPOINT_LOG_DIR",
 	runDir: "STILLPOINT_RUN_DIR",
@@ -52,30 +52,69 @@ const folderVariables = {
  * @throws `config-missing` for a named file that is not there, `config-invalid` naming the key (and the nearest known
  * one), `untrusted-path` when someone other than root could change the file.
  */
-export async function loadConfig(given: { flags: AgentFlags; environment: Environment }): Promise<LoadedConfig> {
-	const { flags, environment } = given;
-	const configFile = absolute(flags.config ?? environment["STILLPOINT_CONFIG"] ?? defaultConfigFile, "--config");
-	const named = flags.config !== undefined || environment["STILLPOINT_CONFIG"] !== undefined;
-	const tree = await readConfigFile(configFile, named);
+export async function loadConfig(given: ConfigSources): Promise<LoadedConfig> {
+	const { environment } = given;
+	const { configFile, isNamed } = locateConfig(given);
+	const tree = await readConfigFile(configFile, isNamed);
+	const origins = joinLayers(tree, environment, {
+		onFault: (_key, _variable, error) => {
+			throw error;
+		},
+	});
+	const config = configSchema.safeParse(tree);
+	if (!config.success) throw invalid(config.error, configFile);
+	const { folders, folderOrigins } = joinFolders(given);
+	Object.assign(origins, folderOrigins);
+	return { config: config.data, configFile, folders, origins, warnings: findStrangers(environment) };
+}
+
+type ConfigSources = { readonly flags: AgentFlags; readonly environment: Environment };
+
+/** `isNamed`: by a flag or a variable, so that it must exist. */
+export function locateConfig({ flags, environment }: ConfigSources): { configFile: string; isNamed: boolean } {
+	const named = flags.config ?? environment["STILLPOINT_CONFIG"];
+	return { configFile: absolute(named ?? defaultConfigFile, "--config"), isNamed: named !== undefined };
+}
+
+/** Puts what the environment says over what the file says, in `tree`. Returns where each key's value came from. */
+export function joinLayers(
+	tree: Record<string, unknown>,
+	environment: Environment,
+	on: {
+		onFault(key: string, variable: string, error: StillpointError): void;
+		onVariable?(key: string, variable: string): void;
+	},
+): Record<string, ConfigOrigin> {
 	const origins: Record<string, ConfigOrigin> = {};
 	for (const { path, variable, isText } of listConfigKeys()) {
 		const key = path.join(".");
 		origins[key] = find(tree, path) === undefined ? "default" : "file";
 		const text = environment[variable];
-		if (text !== undefined && key !== "version") {
+		if (text === undefined || key === "version") continue;
+		try {
 			put(tree, path, isText ? text : parseVariable(variable, text));
 			origins[key] = "environment";
+			on.onVariable?.(key, variable);
+		} catch (error) {
+			on.onFault(key, variable, error as StillpointError);
 		}
 	}
-	const config = configSchema.safeParse(tree);
-	if (!config.success) throw invalid(config.error, configFile);
+	return origins;
+}
+
+/** @throws `config-invalid` for a path that is not absolute */
+export function joinFolders({ flags, environment }: ConfigSources): {
+	folders: AgentFolders;
+	folderOrigins: Record<string, ConfigOrigin>;
+} {
 	const folders = { ...folderDefaults };
+	const folderOrigins: Record<string, ConfigOrigin> = {};
 	for (const name of ["stateDir", "logDir", "runDir"] as const) {
 		const value = flags[name] ?? environment[folderVariables[name]];
-		origins[name] = flags[name] !== undefined ? "flag" : value !== undefined ? "environment" : "default";
+		folderOrigins[name] = flags[name] !== undefined ? "flag" : value !== undefined ? "environment" : "default";
 		if (value !== undefined) folders[name] = absolute(value, name);
 	}
-	return { config: config.data, configFile, folders, origins, warnings: findStrangers(environment) };
+	return { folders, folderOrigins };
 }
 
 async function readConfigFile(path: string, named: boolean): Promise<Record<string, unknown>> {
@@ -86,7 +125,7 @@ async function readConfigFile(path: string, named: boolean): Promise<Record<stri
 }
 
 /** Nothing of it is read before it is known that only root could have written it. */
-async function findConfigText(path: string): Promise<string | undefined> {
+export async function findConfigText(path: string): Promise<string | undefined> {
 	try {
 		// The trust check would complain about the folder of a file that is not there.
 		if (statSync(path, { throwIfNoEntry: false }) === undefined) return undefined;
@@ -118,10 +157,14 @@ function invalid(error: z.ZodError, path: string): StillpointError {
 			details: { key },
 		});
 	const full = [...(issue?.path ?? []), unknown].join(".");
-	const nearest = closest(full, knownKeys());
+	const nearest = nearestKey(full);
 	return new StillpointError("config-invalid", `${path}: unknown key ${full}; the nearest known one is ${nearest}`, {
 		details: { key: full, nearest },
 	});
+}
+
+export function nearestKey(key: string): string {
+	return closest(key, knownKeys());
 }
 
 function knownKeys(): string[] {
@@ -130,7 +173,7 @@ function knownKeys(): string[] {
 	return [...new Set([...keys, ...groups])];
 }
 
-function findStrangers(environment: Environment): string[] {
+export function findStrangers(environment: Environment): string[] {
 	const known = [
 		...listConfigKeys().map(({ variable }) => variable),
 		...Object.values(folderVariables),

@@ -49,12 +49,16 @@ export function listExplanations(): Explanation[] {
 	return [...errors, ...because, ...protection, ...statuses];
 }
 
+export function explainableWords(): string[] {
+	return [...new Set(listExplanations().map(({ word }) => word))];
+}
+
 /** All that a word means; when it means nothing, the nearest words that do. */
 export function explain(word: string): { found: Explanation[]; nearest: string[] } {
 	const all = listExplanations();
 	const found = all.filter((one) => one.word === word);
 	if (found.length > 0) return { found, nearest: [] };
-	const words = [...new Set(all.map((one) => one.word))].filter((one) => !/^\d+$/.test(one));
+	const words = explainableWords().filter((one) => !/^\d+$/.test(one));
 	const byDistance = words.map((one) => ({ one, far: distance(word, one) })).sort((a, b) => a.far - b.far);
 	const least = byDistance[0]?.far ?? 0;
 	return { found, nearest: byDistance.filter(({ far }) => far === least).map(({ one }) => one) };

@@ -3,6 +3,8 @@ import { StillpointError } from "../contracts/errors.ts";
 import { version } from "../contracts/version.ts";
 import type { CommandContext } from "./command-context.ts";
 import { addAgentCommands } from "./commands/agent.ts";
+import { addCompletionCommand } from "./commands/completion.ts";
+import { addConfigCommands } from "./commands/config.ts";
 import { addControllerCommands } from "./commands/controller.ts";
 import { addExplainCommand } from "./commands/explain.ts";
 import { addExtensionAuthorCommands } from "./commands/extension-author.ts";
@@ -46,9 +48,11 @@ export function makeProgram(context: CommandContext, act: Act): Command {
 	addExtensionsCommand(program, context, act);
 	addScriptsCommand(program, context, act);
 	addThawCommand(program, context, act);
+	addConfigCommands(program, context, act);
 	addExplainCommand(program, context, act);
 	addControllerCommands(program, context, act);
 	addExtensionAuthorCommands(program, context, act);
+	addCompletionCommand(program, context, act);
 	overrideExits(program);
 	return program;
 }
