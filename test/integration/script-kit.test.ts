@@ -170,11 +170,16 @@ describe.concurrent("a client", () => {
 		["ends without an answer", `${read}; echo half; echo 'no more' >&2; exit 3`, 69, "/bin/sh: no more"],
 		["ends at once", "exit 3", 69, "/bin/sh: exit status 3"],
 		["is killed", `${read}; kill -9 $$`, 69, "/bin/sh: ended by SIGKILL"],
-		["says nothing", `${read}; sleep 60`, 75, "/bin/sh: no answer within 700 ms"],
-		["closes its stdin and lives", "exec <&-; sleep 60", 75, "no answer within"],
-		["ends no line", `${read}; printf %s "$1"; sleep 60`, 75, "no answer within"],
-		["prints garbage", `${read}; head -c 99999 /dev/urandom; sleep 60`, 75, "no answer within"],
-		["prints 10 MB", `${read}; head -c 10000000 /dev/zero; echo; echo "$1"; sleep 60`, 70, "larger than 1048576 bytes"],
+		["says nothing", `${read}; exec sleep 60`, 75, "/bin/sh: no answer within 700 ms"],
+		["closes its stdin and lives", "exec <&-; exec sleep 60", 75, "no answer within"],
+		["ends no line", `${read}; printf %s "$1"; exec sleep 60`, 75, "no answer within"],
+		["prints garbage", `${read}; head -c 99999 /dev/urandom; exec sleep 60`, 75, "no answer within"],
+		[
+			"prints 10 MB",
+			`${read}; head -c 10000000 /dev/zero; echo; echo "$1"; exec sleep 60`,
+			70,
+			"larger than 1048576 bytes",
+		],
 	])("that %s fails the question and all after it", async (_what, script, exitCode, message) => {
 		const { client, ask } = startClient(script);
 		const first = await ask(700).catch((error: unknown) => error);
@@ -208,7 +213,7 @@ describe.concurrent("a client", () => {
 	});
 
 	test("that does not leave is killed, and one that left a process with its output open is not waited for", async () => {
-		const stubborn = startClient(`trap '' TERM; exec <&-; while :; do sleep 1; done`);
+		const stubborn = startClient(`exec <&-; exec sleep 60`);
 		await stubborn.client.close(100);
 		expect(await stubborn.client.ended).toContain("SIGKILL");
 		const parent = startClient(`sleep 5 & echo $! >&2; ${read}; exit 0`);
