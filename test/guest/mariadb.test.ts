@@ -6,7 +6,13 @@ import { join } from "node:path";
 import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type LoopFileSystem, makeLoopFileSystem, requireTools } from "../fixtures/loop-file-system.ts";
-import { type MariadbServer, makeMariadb, openMariadb, settingsOfLogs } from "../fixtures/mariadb-server.ts";
+import {
+	type MariadbServer,
+	makeDataFolders,
+	moveLogs,
+	openMariadb,
+	settingsOfLogs,
+} from "../fixtures/mariadb-server.ts";
 import {
 	type Acknowledged,
 	findShopFaults,
@@ -47,18 +53,18 @@ describe.skipIf(missing)(`MariaDB in a snapshot${missing ? `: ${missing}` : ""}`
 		]);
 		for (const one of [data, log, plainDisk]) stack.use(one);
 		logs = join(log.mountPoint, "logs");
+		const folders = [
+			join(data.mountPoint, "data"),
+			join(plainDisk.mountPoint, "primary"),
+			join(plainDisk.mountPoint, "replica"),
+		] as const;
+		await makeDataFolders(...folders);
+		await moveLogs(folders[0], logs);
 		const port = await findFreePort();
 		const pair = ["--log-bin=binlog", "--gtid-strict-mode=1"];
-		[spread, plain, replica] = await Promise.all([
-			makeMariadb(join(data.mountPoint, "data"), await spreadSettings(logs)),
-			makeMariadb(join(plainDisk.mountPoint, "primary"), [
-				...pair,
-				"--server-id=1",
-				"--bind-address=127.0.0.1",
-				`--port=${port}`,
-			]),
-			makeMariadb(join(plainDisk.mountPoint, "replica"), [...pair, "--server-id=2"]),
-		]);
+		spread = await openMariadb(folders[0], spreadSettings(logs));
+		plain = await openMariadb(folders[1], [...pair, "--server-id=1", "--bind-address=127.0.0.1", `--port=${port}`]);
+		replica = await openMariadb(folders[2], [...pair, "--server-id=2"]);
 		for (const server of [spread, plain, replica]) stack.use(server);
 		await Promise.all([spread, plain, replica].map((server) => server.start()));
 		await plain.query(
@@ -127,10 +133,7 @@ describe.skipIf(missing)(`MariaDB in a snapshot${missing ? `: ${missing}` : ""}`
 			// Kept for the control: recovery writes to what it starts from.
 			await execa("cp", ["-r", "--sparse=always", mounted.pathOf(spread.dataFolder), join(bench.dir, "kept-data")]);
 			await execa("cp", ["-r", "--sparse=always", mounted.pathOf(logs), join(bench.dir, "kept-log")]);
-			await using first = await openMariadb(
-				mounted.pathOf(spread.dataFolder),
-				await spreadSettings(mounted.pathOf(logs)),
-			);
+			await using first = await openMariadb(mounted.pathOf(spread.dataFolder), spreadSettings(mounted.pathOf(logs)));
 			await using second = await openMariadb(mounted.pathOf(plain.dataFolder), ["--log-bin=binlog"]);
 			await using third = await openMariadb(mounted.pathOf(replica.dataFolder), [
 				"--log-bin=binlog",
@@ -146,10 +149,7 @@ describe.skipIf(missing)(`MariaDB in a snapshot${missing ? `: ${missing}` : ""}`
 
 		test("the same look finds what is lost with a redo log of an earlier instant", async () => {
 			await copyFile(join(bench.dir, "early-redo"), join(bench.dir, "kept-log/redo/ib_logfile0"));
-			await using server = await openMariadb(
-				join(bench.dir, "kept-data"),
-				await spreadSettings(join(bench.dir, "kept-log")),
-			);
+			await using server = await openMariadb(join(bench.dir, "kept-data"), spreadSettings(join(bench.dir, "kept-log")));
 			await server.start();
 			expect((await findShopFaults(server, acknowledged[0] as Acknowledged)).missingOrders).not.toEqual([]);
 		});
@@ -172,8 +172,8 @@ describe.skipIf(missing)(`MariaDB in a snapshot${missing ? `: ${missing}` : ""}`
 });
 
 /** Nothing is promised of what is acknowledged, until the log is asked to be written. */
-async function spreadSettings(folder: string): Promise<string[]> {
-	return [...(await settingsOfLogs(folder)), "--innodb-flush-log-at-trx-commit=0", "--innodb-flush-log-at-timeout=2"];
+function spreadSettings(folder: string): string[] {
+	return [...settingsOfLogs(folder), "--innodb-flush-log-at-trx-commit=0", "--innodb-flush-log-at-timeout=2"];
 }
 
 function hold(application: string, server: MariadbServer, ...args: string[]): object {
