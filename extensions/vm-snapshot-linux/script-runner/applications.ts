@@ -122,7 +122,7 @@ export class Applications {
 		else if (scripts.pre !== undefined) {
 			const options = {
 				signal,
-				onRuns: (pid: number | undefined) => undo.runs("pre", pid),
+				onRuns: undo.runs("pre"),
 				onKept: (letGo: () => Promise<void>) => {
 					undo.keeps();
 					started.letGo = letGo;
@@ -137,7 +137,7 @@ export class Applications {
 	async #startSession(started: Started, given: NonNullable<ApplicationScripts["session"]>, signal: AbortSignal) {
 		const { scripts, mark, user, undo } = started;
 		const step = runnableStep(scripts, "session", given, { mark, user });
-		const options = { signal, onRuns: (pid: number | undefined) => undo.runs("session", pid) };
+		const options = { signal, onRuns: undo.runs("session") };
 		const session = await startSessionScript(step, this.#context, options);
 		started.session = session;
 		if (session.failure !== undefined) started.failure = session.failure;
@@ -157,7 +157,7 @@ export class Applications {
 			if (session !== undefined) this.#record(started, await session.release(outcome));
 			if (scripts.post !== undefined) {
 				const step = runnableStep(scripts, "post", scripts.post, { mark, user, outcome });
-				const options = { end, onRuns: (pid: number | undefined) => undo.runs("post", pid) };
+				const options = { end, onRuns: undo.runs("post") };
 				this.#record(started, await runScript(step, this.#context, options));
 			}
 			await started.letGo?.();

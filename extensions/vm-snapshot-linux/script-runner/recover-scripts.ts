@@ -2,17 +2,17 @@ import { rmSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { asStillpointError, type StillpointError } from "../../../contracts/errors.ts";
 import type { ScriptReport } from "../../../contracts/report.ts";
-import { isSameProcessAlive, type ProcessIdentity } from "../../../platform/linux/process-identity.ts";
+import { isSameProcessAlive } from "../../../platform/linux/process-identity.ts";
 import type { CheckTrust } from "./application-scripts.ts";
 import { scriptFailure } from "./judge-exit.ts";
 import { runScript } from "./run-script.ts";
 import { removeCopies } from "./script-copy.ts";
-import { endScriptGroup, endScriptProcesses } from "./script-processes.ts";
+import { endScriptGroup, endScriptProcesses, findScriptProcesses, type WantedScript } from "./script-processes.ts";
 import { newMark, runnableStep } from "./script-step.ts";
 import { findScriptUser, type ScriptUser } from "./script-user.ts";
 import { readUndoFiles, type UndoFile, type UndoStep, writeUndoFile } from "./undo-list.ts";
 
-const pollMs = 20;
+const pollMs = 50;
 const outcome = "interrupted";
 
 export type RecoveredJob = { readonly jobId: string; readonly scripts: readonly ScriptReport[] };
@@ -44,15 +44,19 @@ export async function recoverScripts(
 
 async function undo(
 	step: UndoStep,
-	{ job }: UndoFile,
+	{ job, owner }: UndoFile,
 	given: { checkTrust: CheckTrust; runFolder: string },
 ): Promise<ScriptReport[]> {
-	const { process: left, phase = step.isSession === true ? "session" : "pre", kept } = step;
-	const mark = step.mark ?? newMark();
-	if (left !== undefined && phase === "session") await untilGone(left, step.deadlineMs);
-	if (left !== undefined) await endScriptProcesses({ mark, phase, leader: left });
+	const { process: leader, kept, mark = newMark() } = step;
+	const phase = step.phase ?? (leader === undefined ? undefined : step.isSession === true ? "session" : "pre");
+	if (phase !== undefined) {
+		const wanted = { mark, phase, since: leader ?? owner, leader };
+		const letGo = phase === "session" && (await endsWithin(wanted, step.deadlineMs));
+		if (letGo && leader !== undefined) await endScriptGroup({ ...wanted, leader });
+		else await endScriptProcesses(wanted);
+	}
 	const reports = step.post === undefined ? [] : [await runPost(step, step.post, { job, ...given })];
-	if (kept !== undefined) await endScriptGroup({ mark, phase: "pre", leader: kept });
+	if (kept !== undefined) await endScriptGroup({ mark, phase: "pre", since: kept, leader: kept });
 	await removeCopies(given.runFolder, mark).catch(() => undefined);
 	return reports;
 }
@@ -75,7 +79,13 @@ async function runPost(
 	return runScript(step, context, { end: { outcome } });
 }
 
-async function untilGone(identity: ProcessIdentity, limitMs: number): Promise<void> {
+/** By itself, because its stdin has ended. */
+async function endsWithin(wanted: WantedScript, limitMs: number): Promise<boolean> {
+	const { leader } = wanted;
 	const endMs = performance.now() + limitMs;
-	while (isSameProcessAlive(identity) && performance.now() < endMs) await sleep(pollMs);
+	for (;;) {
+		const isOver = leader === undefined ? findScriptProcesses(wanted).length === 0 : !isSameProcessAlive(leader);
+		if (isOver || performance.now() >= endMs) return isOver;
+		await sleep(pollMs);
+	}
 }

@@ -3,15 +3,14 @@ import { asStillpointError, type StillpointError } from "../../../contracts/erro
 import type { ScriptReport } from "../../../contracts/report.ts";
 import { endOrKill, exitFields, judgeExit, scriptFailure } from "./judge-exit.ts";
 import { type Launch, prepareLaunch } from "./launch-script.ts";
-import type { RunnableStep, ScriptContext, ScriptEnd } from "./script-step.ts";
+import type { OnRuns, RunnableStep, ScriptContext, ScriptEnd } from "./script-step.ts";
 import { type RunningScript, type ScriptExit, startScript } from "./start-script.ts";
 
 export type RunOptions = {
 	/** Of post. */
 	readonly end?: ScriptEnd;
 	readonly signal?: AbortSignal;
-	/** Its process, and undefined when that has ended. */
-	readonly onRuns?: (pid: number | undefined) => void;
+	readonly onRuns?: OnRuns;
 	/** It ended well and keeps processes: to be called when they shall end. */
 	readonly onKept?: (letGo: () => Promise<void>) => void;
 };
@@ -75,6 +74,7 @@ async function attempt(
 	given: RunOptions & { context: ScriptContext; deadline: AbortSignal; stop: AbortSignal },
 ): Promise<Attempt> {
 	const { context, deadline, stop, signal } = given;
+	given.onRuns?.("starting");
 	const script = startScript(launch, step, context.job, given.end);
 	given.onRuns?.(script.pid);
 	const killed = await endOrKill(script, stop);

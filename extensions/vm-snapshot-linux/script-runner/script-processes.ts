@@ -22,8 +22,10 @@ const killLimitMs = 5_000;
 export type WantedScript = {
 	readonly mark: string;
 	readonly phase: ScriptPhase;
-	/** Leads the script's process group. Nothing that was there before it is looked at. */
-	readonly leader: ProcessIdentity;
+	/** The script itself, or what started it: nothing that was there before is looked at. */
+	readonly since: ProcessIdentity;
+	/** Leads the script's process group; undefined when that is not known. */
+	readonly leader?: ProcessIdentity | undefined;
 };
 
 /**
@@ -57,9 +59,9 @@ export function listGroup(leader: number): ProcessIdentity[] {
 	return [...readProcessTable().values()].filter(({ group }) => group === leader);
 }
 
-function findMarked({ mark, phase, leader }: WantedScript, table: ReadonlyMap<number, ProcessRow>): ProcessRow[] {
+function findMarked({ mark, phase, since }: WantedScript, table: ReadonlyMap<number, ProcessRow>): ProcessRow[] {
 	return [...table.values()].filter(({ pid, startTime }) => {
-		if (Number(startTime) < Number(leader.startTime)) return false;
+		if (Number(startTime) < Number(since.startTime)) return false;
 		const environment = readEnvironment(`/proc/${pid}`);
 		return environment.includes(`${markVariable}=${mark}`) && environment.includes(`${phaseVariable}=${phase}`);
 	});
@@ -72,6 +74,7 @@ function findGroup(
 	marked: readonly ProcessRow[],
 	known: readonly ProcessIdentity[] = [],
 ): ProcessRow[] {
+	if (leader === undefined) return [];
 	const group = [...table.values()].filter((row) => row.group === leader.pid);
 	const isOurs =
 		findProcessIdentity(leader.pid)?.startTime === leader.startTime ||

@@ -28,6 +28,9 @@ export type ScriptContext = {
 	readonly runFolder: string;
 };
 
+/** `starting` before there is a process, then its id, and undefined when it has ended. */
+export type OnRuns = (what: "starting" | number | undefined) => void;
+
 /** What a post script is told. */
 export type ScriptEnd = { readonly outcome: ScriptOutcome; readonly recoveryPoint?: ScriptRecoveryPoint };
 

@@ -4,7 +4,7 @@ import type { ScriptOutcome } from "../../../contracts/script-input.ts";
 import { endOrKill, exitFields, judgeExit, scriptFailure } from "./judge-exit.ts";
 import { type Launch, prepareLaunch } from "./launch-script.ts";
 import { findChange } from "./run-script.ts";
-import type { RunnableStep, ScriptContext } from "./script-step.ts";
+import type { OnRuns, RunnableStep, ScriptContext } from "./script-step.ts";
 import { type RunningScript, startScript } from "./start-script.ts";
 
 export type SessionScript = {
@@ -23,7 +23,7 @@ export type SessionScript = {
 export async function startSessionScript(
 	step: RunnableStep,
 	context: ScriptContext,
-	options: { signal?: AbortSignal; onRuns?: (pid: number | undefined) => void } = {},
+	options: { signal?: AbortSignal; onRuns?: OnRuns } = {},
 ): Promise<SessionScript> {
 	const startedAtMs = performance.now();
 	let launch: Launch;
@@ -33,6 +33,7 @@ export async function startSessionScript(
 	} catch (error) {
 		return neverStarted(step.name, asStillpointError(error), startedAtMs);
 	}
+	options.onRuns?.("starting");
 	const script = startScript(launch, step, context.job);
 	options.onRuns?.(script.pid);
 	const session = new Session(step, script, launch);

@@ -54,6 +54,7 @@ export function startScript(launch: Launch, step: RunnableStep, job: ScriptJob, 
 	if ("spawnError" in started) return neverStarted(started, startedAtMs);
 	const child: Child = started;
 	const leader = child.pid === undefined ? undefined : findProcessIdentity(child.pid);
+	const wanted = (one: ProcessIdentity) => ({ mark: step.mark, phase: phaseOf(step), since: one, leader: one });
 	let left: ProcessIdentity[] = [];
 	let kept = false;
 	const { stdin, stdout, stderr } = child;
@@ -107,14 +108,14 @@ export function startScript(launch: Launch, step: RunnableStep, job: ScriptJob, 
 			if (stdin.writable) stdin.write(text);
 		},
 		async kill() {
-			if (leader !== undefined) await endScriptProcesses({ mark: step.mark, phase: phaseOf(step), leader });
+			if (leader !== undefined) await endScriptProcesses(wanted(leader));
 			const limit = setTimeout(() => stuck.resolve(), stuckMs);
 			await ended;
 			clearTimeout(limit);
 		},
 		async letGo() {
 			if (!kept || leader === undefined) return;
-			await endScriptGroup({ mark: step.mark, phase: phaseOf(step), leader }, left);
+			await endScriptGroup(wanted(leader), left);
 			closeStreams();
 		},
 		tail: () => tail.text(),

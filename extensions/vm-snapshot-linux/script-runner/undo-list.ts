@@ -5,6 +5,7 @@ import { asStillpointError, StillpointError } from "../../../contracts/errors.ts
 import { type ScriptJob, scriptJobSchema } from "../../../contracts/script-input.ts";
 import { findProcessIdentity } from "../../../platform/linux/process-identity.ts";
 import { findSmallJsonSync } from "../../../platform/read-small-json.ts";
+import type { OnRuns } from "./script-step.ts";
 
 const identity = z.strictObject({ pid: z.int().positive(), startTime: z.string() });
 const commandLine = z.array(z.string()).min(1);
@@ -12,9 +13,9 @@ const step = z.strictObject({
 	application: z.string(),
 	/** What its processes are known by; version 1 had none, and knew their group only. */
 	mark: z.string().optional(),
-	/** What of it may run: the leader of its own process group, and which script that is. */
-	process: identity.optional(),
+	/** Which of its scripts may run, and the leader of that one's process group, as soon as it is known. */
 	phase: z.enum(["pre", "post", "session"]).optional(),
+	process: identity.optional(),
 	/** The leader of a pre that ended well and keeps processes until its post has ended. */
 	kept: identity.optional(),
 	/** It lets go by itself when its stdin ends: it is given its deadline for that. */
@@ -50,8 +51,8 @@ export type UndoList = {
 	add(step: UndoStep): UndoEntry;
 };
 export type UndoEntry = {
-	/** A process of it runs; undefined: none any more. */
-	runs(phase: NonNullable<UndoStep["phase"]>, pid: number | undefined): void;
+	/** To be told what of a script runs. */
+	runs(phase: NonNullable<UndoStep["phase"]>): OnRuns;
 	/** What runs now will have ended well, and leave processes that stay until the post has ended. */
 	keeps(): void;
 	/** There is nothing left of it to undo. */
@@ -96,10 +97,11 @@ export function openUndoList(runFolder: string, job: ScriptJob): UndoList {
 				throw new StillpointError("state-unusable", `${path}: ${asStillpointError(cause).message}`, { cause });
 			}
 			return {
-				runs(phase, pid) {
+				runs: (phase) => (what) => {
 					const { process: _, phase: __, ...rest } = current;
-					const found = pid === undefined ? undefined : findProcessIdentity(pid);
-					replace([found === undefined ? rest : { ...rest, process: found, phase }]);
+					const found = typeof what === "number" ? findProcessIdentity(what) : undefined;
+					if (what === undefined) replace([rest]);
+					else replace([{ ...rest, phase, ...(found === undefined ? {} : { process: found }) }]);
 				},
 				keeps() {
 					if (current.process !== undefined) replace([{ ...current, kept: current.process }]);
