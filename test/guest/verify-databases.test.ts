@@ -1,5 +1,19 @@
 /** Copies of real databases, good, damaged and hostile, as they would lie in an image: folders, and one whole image. */
-import { access, chmod, mkdir, mkdtemp, open, readdir, readFile, readlink, rename, rm, symlink, truncate, writeFile } from "node:fs/promises";
+import {
+	access,
+	chmod,
+	mkdir,
+	mkdtemp,
+	open,
+	readdir,
+	readFile,
+	readlink,
+	rename,
+	rm,
+	symlink,
+	truncate,
+	writeFile,
+} from "node:fs/promises";
 import { join } from "node:path";
 import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -11,7 +25,7 @@ import { redisAppendOnly, redisDump } from "../../controller/verify/databases/re
 import { verifyRecoveryPoint } from "../../controller/verify/verify-recovery-point.ts";
 import type { CrashedDatabase } from "../fixtures/crashed-databases.ts";
 import { crashMariadb, crashPostgresql } from "../fixtures/crashed-databases.ts";
-import { writeManifest } from "../fixtures/held-recovery-point.ts";
+import { copyImage, hold, writeManifest } from "../fixtures/held-recovery-point.ts";
 import { makeLoopFileSystem, requireTools, startGuard } from "../fixtures/loop-file-system.ts";
 
 const undo = new AsyncDisposableStack();
@@ -88,7 +102,7 @@ async function allPids(): Promise<string[]> {
 	return (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
 }
 
-const noPostgresql = requireTools("root", "psql", "mkfs.ext4", "e2fsck");
+const noPostgresql = requireTools("root", "psql", "mkfs.ext4", "e2fsck", "fsfreeze");
 describe.skipIf(noPostgresql)(noPostgresql ? `PostgreSQL: ${noPostgresql}` : "PostgreSQL", () => {
 	let crashed: CrashedDatabase;
 	beforeAll(async () => {
@@ -108,10 +122,7 @@ describe.skipIf(noPostgresql)(noPostgresql ? `PostgreSQL: ${noPostgresql}` : "Po
 		await writeFile(join(one.mountPoint, "mysql8/ibdata1"), "x");
 		await writeFile(join(one.mountPoint, "dump.rdb"), "REDIS0009cut\u001b[1m");
 		await writeFile(join(one.mountPoint, "temp-17.rdb"), "REDIS0009 that is being written");
-		await one.close();
-		await rename(one.imagePath, join(point, "disk0.img"));
-		const now = new Date().toISOString();
-		const held = { jobId: "job-1", frozenAt: now, thawedAt: now, markers: new Map() };
+		const held = await hold([one], () => copyImage(one.imagePath, join(point, "disk0.img")));
 		await writeManifest(point, [{ name: "disk0", image: "disk0.img", fileSystems: [one] }], held, "application");
 		const signal = AbortSignal.timeout(100_000);
 		const { findings, agrees, looksLike } = await verifyRecoveryPoint(point, { scratchDir, signal });
@@ -127,12 +138,14 @@ describe.skipIf(noPostgresql)(noPostgresql ? `PostgreSQL: ${noPostgresql}` : "Po
 		expect({ agrees, looksLike }).toEqual({ agrees: false, looksLike: "file-system" });
 	});
 
-	test.concurrent("a check that is called off ends all of its processes and leaves nothing", async () => {
+	test.concurrent("a check that is called off ends all that it started, whatever that ignores, and leaves nothing", async () => {
 		const off = new AbortController();
 		const own = join(dir, "called-off");
 		await mkdir(own);
-		const checking = check(postgresql, crashed.folder, { scratchDir: own, signal: off.signal });
-		const ended = expect(checking).rejects.toThrow("called off");
+		const folder = await copyOf(crashed);
+		await writeFile(join(folder, "attack"), "trap '' TERM INT HUP; while :; do sleep 1; done");
+		const checking = check(postgresql, folder, { scratchDir: own, signal: off.signal });
+		checking.catch(() => undefined);
 		let namespace: string | undefined;
 		await expect
 			.poll(async () => {
@@ -141,7 +154,7 @@ describe.skipIf(noPostgresql)(noPostgresql ? `PostgreSQL: ${noPostgresql}` : "Po
 			}, poll)
 			.toBeGreaterThan(3);
 		off.abort(new Error("called off"));
-		await ended;
+		await expect(checking).rejects.toThrow("called off");
 		await expect.poll(() => processesIn(namespace ?? ""), poll).toEqual([]);
 		expect(await readdir(own)).toEqual([]);
 	});

@@ -107,8 +107,9 @@ function watchSpace(folder: string): Disposable & { signal: AbortSignal } {
 
 /**
  * Arguments: an empty folder for the new root, the folder of the copy, a user id, bytes of a file, bytes of memory, and
- * what to run. chroot, and not pivot_root: the kernel gives no user namespace to who stands in a chroot, and so no way
- * to the rights that one has in it. The OOM killer takes these processes first.
+ * what to run. The old root goes away, so that nothing that this host unmounts meanwhile is kept busy. What runs stands
+ * in a chroot of the new one, because the kernel gives no user namespace to who stands in a chroot, and so no way to
+ * the rights that one has in it. The OOM killer takes these processes first.
  */
 const boxScript = `set -e
 trap '[ $? = 0 ] || [ -n "$ready" ] || exit 125' EXIT
@@ -117,24 +118,34 @@ root=$1 copy=$2 user=$3 most_file=$4 most_memory=$5; shift 5
 echo 1000 >/proc/self/oom_score_adj
 mount -t tmpfs -o mode=755,size=4m,nosuid none "$root"
 cd "$root"
+mkdir old box proc
+cd box
 mkdir usr etc dev dev/shm run tmp copy
 show() { mount --bind "$1" "$2"; mount -o "remount,bind,nosuid,nodev,$3" "$2"; }
 for folder in bin sbin lib lib32 lib64 libx32; do
 	if [ -L "/$folder" ]; then cp --no-dereference "/$folder" "$folder"
 	elif [ -d "/$folder" ]; then mkdir "$folder"; show "/$folder" "$folder" ro
+	else continue
 	fi
+	ln -s "box/$folder" "../$folder"
 done
 show /usr usr ro
+ln -s box/usr ../usr
 for file in ld.so.cache localtime; do [ ! -e "/etc/$file" ] || cp --dereference "/etc/$file" "etc/$file"; done
 echo "check:x:$user:$user::/copy:/bin/false" >etc/passwd
 for device in null zero random urandom; do : >"dev/$device"; mount --bind "/dev/$device" "dev/$device"; done
 for folder in run tmp dev/shm; do mount -t tmpfs -o mode=1777,size=256m,nosuid,nodev,noexec none "$folder"; done
 show "$copy" copy noexec
+cd "$root"
 mount -o remount,ro .
+pivot_root . old
 cd /
+mount -t proc none proc
+umount --lazy /old
+umount --lazy /proc
 ready=yes
 set +e
 prlimit --core=0 --nproc=256 --nofile=8192 --fsize="$most_file" --as="$most_memory" \\
-	chroot "$root" setpriv --reuid "$user" --regid "$user" --clear-groups --no-new-privs \\
+	chroot /box setpriv --reuid "$user" --regid "$user" --clear-groups --no-new-privs \\
 	--bounding-set=-all --inh-caps=-all \\
-	/usr/bin/env -i PATH=/usr/bin:/bin LC_ALL=C HOME=/copy "$@" </dev/null`;
+	/usr/bin/env -i PATH=/usr/bin:/bin LC_ALL=C HOME=/copy "$@" </box/dev/null`;
