@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * Keeps MariaDB (10.5 or newer) or MySQL (8.0 or newer) from committing while a snapshot is taken: a session script of
+ * Keeps MariaDB (10.5.2 or newer) or MySQL (8.0.22 or newer) from committing while a snapshot is taken: a session script of
  * Stillpoint. See README.md beside it.
  *
  * 1. Connects, looks whether the server is this machine's, and whether all of its files are in the snapshot.

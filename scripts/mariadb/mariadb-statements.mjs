@@ -1,4 +1,4 @@
-/** How MariaDB (10.5 or newer) is held: BACKUP STAGE, up to the stage in which nothing can be committed. */
+/** How MariaDB (10.5.2 or newer) is held: BACKUP STAGE, up to the stage in which nothing can be committed. */
 import { exits, HoldError } from "../kit/hold-session.mjs";
 import { requireDurable } from "./durable-log.mjs";
 import { errorNumber } from "./sql-client.mjs";

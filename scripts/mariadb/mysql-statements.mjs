@@ -1,4 +1,4 @@
-/** How MySQL (8.0 or newer) is held: no DDL (LOCK INSTANCE FOR BACKUP), then no commit (global read lock). */
+/** How MySQL (8.0.22 or newer) is held: no DDL (LOCK INSTANCE FOR BACKUP), then no commit (global read lock). */
 import { exits, HoldError } from "../kit/hold-session.mjs";
 import { requireDurable } from "./durable-log.mjs";
 import { errorNumber } from "./sql-client.mjs";

@@ -18,22 +18,22 @@ const folderVariables = [
 const fileVariables = ["log_bin_basename", "relay_log_basename"];
 const otherVariables = ["datadir", "hostname", "innodb_data_file_path", "socket", "wsrep_on"];
 
-/** @returns {{kind: "mariadb" | "mysql", version: number[], text: string}} @throws HoldError `config` */
+/** @returns {{kind: "mariadb" | "mysql"}} @throws HoldError `config` */
 export async function readVersion(client) {
 	const [text] = await client.row("SELECT VERSION()");
 	const version = (/^(\d+)\.(\d+)\.(\d+)/.exec(text)?.slice(1) ?? []).map(Number);
 	const kind = /mariadb/i.test(text) ? "mariadb" : "mysql";
-	const oldest = kind === "mariadb" ? [10, 5, 0] : [8, 0, 0];
+	const oldest = kind === "mariadb" ? [10, 5, 2] : [8, 0, 22];
 	if (version.length === 0 || isOlder(version, oldest)) {
 		throw new HoldError(
 			exits.config,
-			`server version ${text} is not supported: MariaDB from 10.5 (BACKUP STAGE), MySQL from 8.0 (LOCK INSTANCE)`,
+			`server version ${text} is not supported: MariaDB from 10.5.2, MySQL from 8.0.22`,
 		);
 	}
-	return { kind, version, text };
+	return { kind };
 }
 
-export function isOlder(version, than) {
+function isOlder(version, than) {
 	const at = version.findIndex((part, index) => part !== than[index]);
 	return at !== -1 && version[at] < than[at];
 }
@@ -155,11 +155,9 @@ function look(path) {
 }
 
 /** @throws HoldError `config` when it is not what was said */
-export async function requireRole(client, { kind, version }, role) {
+export async function requireRole(client, { kind }, role) {
 	if (role === "any") return;
-	const newWords = kind === "mariadb" ? "SHOW ALL REPLICAS STATUS" : "SHOW REPLICA STATUS";
-	const old = kind === "mysql" && isOlder(version, [8, 0, 22]);
-	const rows = await client.query(old ? "SHOW SLAVE STATUS" : newWords);
+	const rows = await client.query(kind === "mariadb" ? "SHOW ALL REPLICAS STATUS" : "SHOW REPLICA STATUS");
 	const actual = rows.length > 0 ? "replica" : "primary";
 	if (actual !== role) throw new HoldError(exits.config, `the server is a ${actual}, not a ${role} (--role)`);
 }
