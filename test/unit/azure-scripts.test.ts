@@ -1,4 +1,4 @@
-import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -244,6 +244,18 @@ describe("a folder of Azure's configuration", () => {
 		expect(bad).toMatchObject([{ onFailure: "continue", error: { code: "script-untrusted", details: { azureCode } } }]);
 		expect(bad[0]?.error.message).toContain(config);
 	});
+
+	test.skipIf(process.getuid?.() !== 0)(
+		"with a file that is another's is bad, with Azure's code for that",
+		async () => {
+			await writeConfig({});
+			await chown(config, 1, 0);
+			expect((await read()).bad).toMatchObject([{ error: { code: "script-untrusted", details: { azureCode: 318 } } }]);
+			await write({ "VMSnapshotPluginHost.conf": "" });
+			await chown(join(folder, "VMSnapshotPluginHost.conf"), 1, 0);
+			expect((await read()).bad).toMatchObject([{ error: { code: "script-untrusted", details: { azureCode: 315 } } }]);
+		},
+	);
 
 	test("whose path others could change is bad", async () => {
 		await writeConfig({});
