@@ -104,7 +104,8 @@ function findComplaint(answer, stderrTail) {
 		const why = /AUTH failed/.test(stderrTail) ? stderrTail : "it wants a password (--credentials)";
 		return new HoldError(exits.denied, `the server refuses us: ${why}`);
 	}
-	if (/could not connect|connection refused/i.test(stderrTail)) return new HoldError(exits.unavailable, stderrTail);
+	// Printed in two pieces, the reason last.
+	if (/could not connect .*: \S/i.test(stderrTail)) return new HoldError(exits.unavailable, stderrTail);
 	const error = /^Error: .*$/m.exec(answer)?.[0];
 	return error === undefined ? undefined : new HoldError(exits.unavailable, error);
 }
