@@ -20,7 +20,7 @@ export function listStorage(dataFolder) {
 			...Object.fromEntries(spaces.map((oid) => [`tablespace ${oid}`, join(dataFolder, "pg_tblspc", oid)])),
 		};
 	} catch (error) {
-		throw new HoldError(exits.missing, `data folder ${dataFolder} can't be read: ${error.code ?? error.message}`);
+		throw unreadable(dataFolder, error);
 	}
 }
 
@@ -33,8 +33,13 @@ export function readFolderIdentity(dataFolder) {
 		const systemIdentifier = String(isLittle ? control.readBigUInt64LE(0) : control.readBigUInt64BE(0));
 		return { identity: `${dev}:${ino}`, systemIdentifier };
 	} catch (error) {
-		throw new HoldError(exits.missing, `data folder ${dataFolder} can't be read: ${error.code ?? error.message}`);
+		throw unreadable(dataFolder, error);
 	}
+}
+
+function unreadable(dataFolder, error) {
+	const hint = error.code === "ENOENT" ? " (of a server in a container: --data-folder)" : "";
+	return new HoldError(exits.missing, `data folder ${dataFolder} can't be read: ${error.code ?? error.message}${hint}`);
 }
 
 /**

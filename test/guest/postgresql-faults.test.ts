@@ -91,6 +91,20 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 		await busy.catch(() => undefined);
 	});
 
+	test("what was acknowledged without waiting for the log is in the log once it is held; without the hold it is not", async () => {
+		for (const isHeld of [false, true]) {
+			const id = nextId();
+			process.kill(findChild("walwriter"), "SIGSTOP");
+			await shop.query(`SET synchronous_commit = off; INSERT INTO orders VALUES (${id})`);
+			await using held = startHoldScript(program, [...here(), ...(isHeld ? [] : ["--dry-run"])]);
+			expect(await held.line()).toBe(isHeld ? "ready" : undefined);
+			// As when the machine loses its power, but for what the kernel has.
+			for (const pid of processTree(shop.pid())) process.kill(pid, "SIGKILL");
+			await takesWritesAgain();
+			expect(await shop.query(`SELECT count(*) FROM orders WHERE id = ${id}`)).toBe(isHeld ? "1" : "0");
+		}
+	});
+
 	describe("does not wait for ever", () => {
 		test("for a lock on the catalogue", async () => {
 			const busy = shop.query("BEGIN; LOCK TABLE pg_proc IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(20);");
