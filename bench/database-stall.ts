@@ -1,11 +1,9 @@
 import { chmod, mkdtemp, rm } from "node:fs/promises";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { startHoldScript } from "../test/fixtures/hold-script.ts";
 import { freeze, makeLoopFileSystem, startGuard, thaw } from "../test/fixtures/loop-file-system.ts";
-import { makeCluster, makeServerFolder } from "../test/fixtures/postgresql-cluster.ts";
-import { makeShop, startWriters } from "../test/fixtures/postgresql-writers.ts";
 import { type Spread, spreadOf } from "./figures.ts";
+import { type StallDatabase, startMariadb, startPostgresql } from "./stall-databases.ts";
 
 export type DatabaseStall = {
 	database: string;
@@ -20,19 +18,28 @@ const ways = ["nothing", "hold", "freeze", "hold and freeze"] as const;
 const pauseMs = 1_000;
 const frozenMs = 100;
 
-/** What two clients that write without a pause feel: PostgreSQL on a clean ext4, frozen for 100 ms. */
-export async function measureDatabaseStall(rounds: number, signal: AbortSignal): Promise<DatabaseStall[]> {
+/** What two clients that write without a pause feel: each database on a clean ext4, frozen for 100 ms. */
+export async function measureDatabaseStalls(rounds: number, signal: AbortSignal): Promise<DatabaseStall[]> {
 	await using undo = new AsyncDisposableStack();
 	const dir = await mkdtemp("/var/lib/stillpoint-bench-");
 	undo.defer(() => rm(dir, { recursive: true, force: true }));
 	await chmod(dir, 0o711);
 	undo.use(startGuard({ dir, limitMs: 15 * 60_000, remove: [dir] }));
-	const disk = undo.use(await makeLoopFileSystem({ dir, fsType: "ext4", sizeMiB: 512, name: "database" }));
-	const settings = ["shared_buffers=128MB", "max_wal_size=256MB"];
-	const server = undo.use(await makeCluster(await makeServerFolder(join(disk.mountPoint, "cluster")), { settings }));
-	await server.start();
-	await makeShop(server);
-	const writers = undo.use(startWriters(server, 2));
+	const rows: DatabaseStall[] = [];
+	for (const [name, start] of Object.entries({ postgresql: startPostgresql, mariadb: startMariadb })) {
+		await using disk = await makeLoopFileSystem({ dir, fsType: "ext4", sizeMiB: 512, name });
+		await using database = await start(disk.mountPoint);
+		rows.push(...(await measureOne(database, disk.mountPoint, rounds, signal)));
+	}
+	return rows;
+}
+
+async function measureOne(
+	{ database, script, scriptArgs, writers }: StallDatabase,
+	mountPoint: string,
+	rounds: number,
+	signal: AbortSignal,
+): Promise<DatabaseStall[]> {
 	await writers.more(500);
 	const stalls = new Map<string, number[]>(ways.map((what) => [what, []]));
 	for (let round = 0; round < rounds; round += 1) {
@@ -44,21 +51,14 @@ export async function measureDatabaseStall(rounds: number, signal: AbortSignal):
 			stalls.get(what)?.push(writers.longestStallMs(fromMs, performance.now()));
 		}
 	}
-	const version = await server.query("SHOW server_version");
-	return ways.map((what) => ({
-		database: `PostgreSQL ${version.split(" ")[0]}`,
-		what,
-		rounds,
-		longestStallMs: spreadOf(stalls.get(what) ?? []),
-	}));
+	return ways.map((what) => ({ database, what, rounds, longestStallMs: spreadOf(stalls.get(what) ?? []) }));
 
 	async function oneRound(what: (typeof ways)[number]): Promise<void> {
-		const args = ["--socket", server.socketFolder];
-		await using hold = what.includes("hold") ? startHoldScript("postgresql/postgresql-hold.mjs", args) : undefined;
+		await using hold = what.includes("hold") ? startHoldScript(script, scriptArgs) : undefined;
 		if ((await hold?.line()) === undefined && hold !== undefined) throw new Error(hold.output());
-		if (what.includes("freeze")) await freeze(disk.mountPoint);
+		if (what.includes("freeze")) await freeze(mountPoint);
 		await sleep(frozenMs);
-		if (what.includes("freeze")) await thaw(disk.mountPoint);
+		if (what.includes("freeze")) await thaw(mountPoint);
 		if (hold !== undefined && (await hold.release()) !== "held") throw new Error(hold.output());
 	}
 }

@@ -1,7 +1,7 @@
 /** `npm run bench -- order-to-frozen | idle | databases  [--quick] [--json]`: measurements as root on Linux; a table, or one document. */
 import { parseArgs } from "node:util";
 import { table } from "../command-line/output.ts";
-import { measureDatabaseStall } from "./database-stall.ts";
+import { measureDatabaseStalls } from "./database-stall.ts";
 import { measureIdle } from "./idle.ts";
 import { measureOrderToFrozen } from "./order-to-frozen.ts";
 
@@ -23,7 +23,7 @@ if (process.platform !== "linux" || process.getuid?.() !== 0) {
 } else if (name === "idle") {
 	print(await measureIdle(quick ? 15 : 60, stopping.signal));
 } else if (name === "databases") {
-	print(await measureDatabaseStall(quick ? 5 : 20, stopping.signal));
+	print(await measureDatabaseStalls(quick ? 5 : 20, stopping.signal));
 } else {
 	process.stderr.write("bench: say which: order-to-frozen, idle or databases\n");
 	process.exitCode = 2;
