@@ -48,6 +48,7 @@ describe("what the images look like", () => {
 		expect(looksLike(findings)).toBe("file-system");
 		expect(agreesWith("file-system", "file-system", findings)).toBe(true);
 		expect(agreesWith("application", "file-system", findings)).toBe(false);
+		expect(agreesWith("application", "file-system", [still, finding("database", "unknown")])).toBe(true);
 	});
 
 	test("a label lower than the look is no lie, unless the image is broken", () => {

@@ -88,5 +88,5 @@ async function findServer(
 	const server = await findProgram("postgres", prefix, folders);
 	if (server === undefined) return undefined;
 	const { output } = await runTool(server, ["--version"], signal);
-	return new RegExp(` ${major}[.a-z ]`).test(firstLine(output)) ? join(server, "..") : undefined;
+	return new RegExp(` ${major}([.a-z ]|$)`).test(firstLine(output)) ? join(server, "..") : undefined;
 }
