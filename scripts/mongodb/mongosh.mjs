@@ -70,14 +70,21 @@ export class Mongosh {
 	/** @param {"state" | "flushThenState"} question. @throws HoldError `denied`, `unavailable`, or `temporary` when it takes too long */
 	async ask(question, limitMs) {
 		const mark = `stillpoint-${process.pid}-end`;
+		// What is thrown is told in the answer: where the shell itself would print it is its own affair.
 		const code = `
 			const tell = (answer) => { print(JSON.stringify(answer)); print(${JSON.stringify(mark)}); };
-			const admin = connect(process.env.STILLPOINT_MONGODB_URI).getSiblingDB("admin");
-			${questions[question]}`;
+			try {
+				const admin = connect(process.env.STILLPOINT_MONGODB_URI).getSiblingDB("admin");
+				${questions[question]}
+			} catch (error) {
+				tell({ error: String((error && error.message) || error) });
+			}`;
 		this.#running = new ClientProcess(...this.#command(code), { env: { STILLPOINT_MONGODB_URI: this.#uri } });
 		try {
 			const lines = await this.#running.ask("", mark, startLimitMs + limitMs);
-			return JSON.parse(lines.findLast((line) => line.startsWith("{")));
+			const answer = JSON.parse(lines.findLast((line) => line.startsWith("{")) ?? "{}");
+			if (answer.error !== undefined) throw new HoldError(exits.unavailable, answer.error);
+			return answer;
 		} catch (error) {
 			throw this.#explain(error);
 		} finally {

@@ -52,7 +52,10 @@ export async function requireDatabaseCovered(sqlplus, input) {
 			throw new HoldError(exits.config, `${what} (${elsewhere}) lies on no file system: ASM is not held`);
 		for (const folder of new Set(files.map(folderOf))) requireCovered(input, { [what]: folder });
 	}
-	const targets = await sqlplus.rows(["destination"], "v$archive_dest WHERE status = 'VALID' AND target = 'PRIMARY'");
+	const targets = await sqlplus.rows(
+		["destination"],
+		"v$archive_dest WHERE status = 'VALID' AND target IN ('PRIMARY', 'LOCAL')",
+	);
 	for (const [target] of targets.filter(([one]) => one?.startsWith("/"))) {
 		try {
 			requireCovered(input, { "the archived logs": target });

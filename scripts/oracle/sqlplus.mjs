@@ -49,8 +49,8 @@ export class Sqlplus {
 	 * @param {string} module how the session is named in the server
 	 */
 	async connect(privilege, module) {
-		// APPINFO names our sessions in v$session.
-		const words = [...settings, `CONNECT / AS ${privilege}`, `SET APPINFO '${module}'`];
+		// CONNECT runs the site's glogin.sql, which may set anything. APPINFO names our sessions in v$session.
+		const words = [`CONNECT / AS ${privilege}`, ...settings, `SET APPINFO '${module}'`];
 		const answer = await this.#ask(words.join("\n"), this.#limitMs);
 		if (answer.some((line) => line.includes("idle instance")))
 			throw new HoldError(exits.unavailable, "the instance is not running");

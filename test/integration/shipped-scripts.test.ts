@@ -72,12 +72,15 @@ describe.each(names)("%s", (name) => {
 		expect(index).toContain(`](../scripts/${name}/README.md)`);
 	});
 
-	test("example.json is a drop-in that names scripts which are there, and a dry run", () => {
+	test("example.json is a drop-in that names scripts and options which are there, and a dry run", async () => {
 		const dropIn = scriptDropInSchema.parse(JSON.parse(readFileSync(join(folder, "example.json"), "utf8")));
 		expect(dropIn.dryRun).toBe(true);
 		expect(dropIn.session?.command[0]).toBe(`${installedAt}scripts/${name}/${name}-hold.mjs`);
-		for (const command of [dropIn.session, dropIn.pre, dropIn.post].map((step) => step?.command[0] ?? "")) {
-			if (command !== "") expect(existsSync(command.replace(installedAt, `${root}/`)), command).toBe(true);
+		for (const step of [dropIn.session, dropIn.pre, dropIn.post]) {
+			if (step === undefined) continue;
+			const [script = "", ...args] = step.command;
+			expect(existsSync(script.replace(installedAt, `${root}/`)), script).toBe(true);
+			expect(await run(...args, "--help")).toMatchObject({ status: 0, stderr: "" });
 		}
 	});
 
