@@ -1,45 +1,83 @@
+import { join } from "node:path";
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
 
-/** They plan over all loop devices of the machine, or keep all cores busy themselves. */
-const alone = ["fault-table", "freeze-plan", "freezer"].map((name) => `test/guest/${name}.test.ts`);
+/** What a process of ours costs is mostly its start, and they are thousands: see test/fixtures/compiled-folder.ts. */
+const env = { NODE_COMPILE_CACHE: join(import.meta.dirname, "node_modules/.cache/stillpoint-tests") };
+
+/** They plan over all loop devices of the machine: no other file of theirs, and none of `guest`, runs beside them. */
+const planners = ["freeze-plan", "freezer"].map((name) => `test/guest/${name}.test.ts`);
+
+/** What begins last must not be what takes longest. In each ring: minutes first, then seconds; the rest by size. */
+const longest = [
+	["fault-table", "verify", "demo", "azure-guest-faults", "azure-guest", "snapshot-exclusive", "agent-faults"],
+	["snapshot-levels", "quiet-window", "controller-copy", "snapshot-faults", "snapshot-storage", "snapshot-asker"],
+	["agent-life", "link-once", "freezer", "command-line", "controller-snapshot", "extension-kit-checks", "agent-link"],
+	["extension-guide", "agent-jobs", "ledger-faults", "files-in-the-way", "handler-contract", "link-proxy"],
+].flat();
+
+class LongestFirst extends BaseSequencer {
+	override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+		const place = ({ moduleId }: TestSpecification) => {
+			const at = longest.findIndex((name) => moduleId.endsWith(`/${name}.test.ts`));
+			return at < 0 ? longest.length : at;
+		};
+		return (await super.sort(files)).sort((a, b) => place(a) - place(b));
+	}
+}
 
 /**
- * The rings, from quick to real. `guest` mounts and freezes loop images of each file's own; it runs after the others
- * and with fewer files at a time, because it looks at deadlines of seconds while it copies images.
+ * The rings, from quick to real, in three groups one after another. `guest` mounts and freezes loop images of each
+ * file's own; it runs after the others and with fewer files at a time, because it looks at deadlines of seconds while
+ * it copies images. Most of their time tests wait for processes, sockets and deadlines: more files than cores at a
+ * time keep two cores busy.
  */
 export default defineConfig({
 	test: {
-		// Most of their time tests wait for processes, sockets and deadlines: more of them than cores keep two cores busy.
 		maxWorkers: 4,
+		sequence: { sequencer: LongestFirst },
 		projects: [
-			{ test: { name: "unit", include: ["test/unit/**/*.test.ts"] } },
-			{ test: { name: "architecture", include: ["test/architecture/**/*.test.ts"] } },
+			{ test: { env, name: "unit", include: ["test/unit/**/*.test.ts"], isolate: false } },
+			{ test: { env, name: "architecture", include: ["test/architecture/**/*.test.ts"], isolate: false } },
 			{
 				test: {
-					name: "integration",
-					include: ["test/integration/**/*.test.ts"],
-					testTimeout: 60_000,
-					hookTimeout: 60_000,
+					env,
+					name: "guest-plan",
+					include: planners.slice(0, 1),
+					testTimeout: 120_000,
+					hookTimeout: 120_000,
 				},
 			},
 			{
 				test: {
-					name: "guest",
-					include: ["test/guest/**/*.test.ts"],
-					exclude: alone,
+					env,
+					name: "guest-freezer",
+					include: planners.slice(1),
 					testTimeout: 120_000,
 					hookTimeout: 120_000,
-					maxWorkers: 3,
+					maxWorkers: 6,
 					sequence: { groupOrder: 1 },
 				},
 			},
 			{
 				test: {
-					name: "guest-alone",
-					include: alone,
+					env,
+					name: "integration",
+					include: ["test/integration/**/*.test.ts"],
+					testTimeout: 60_000,
+					hookTimeout: 60_000,
+					maxWorkers: 6,
+					sequence: { groupOrder: 1 },
+				},
+			},
+			{
+				test: {
+					env,
+					name: "guest",
+					include: ["test/guest/**/*.test.ts"],
+					exclude: planners,
 					testTimeout: 120_000,
 					hookTimeout: 120_000,
-					fileParallelism: false,
 					sequence: { groupOrder: 2 },
 				},
 			},

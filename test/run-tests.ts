@@ -6,6 +6,8 @@ import { type SpawnSyncOptions, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { bundleInto } from "./fixtures/bundle.ts";
+import { compiledFolder } from "./fixtures/compiled-folder.ts";
 import { missingTools, packagesOf } from "./fixtures/required-tools.ts";
 
 type JsonReport = {
@@ -35,13 +37,22 @@ const everything = [
 ];
 const say = (line: string) => void process.stdout.write(`${line}\n`);
 
-process.exitCode = main();
+process.exitCode = await main();
 
-function main(): number {
+async function main(): Promise<number> {
 	if (!provideTools(process.env["CI"] === "true")) return 1;
-	const bundle = spawnSync("rolldown", ["-c", "rolldown.config.ts", "--log-level", "warn"], { stdio: "inherit" });
-	if (bundle.status !== 0) return 1;
-	return runRings(process.argv.slice(2), process.env["CI"] === "true");
+	const folder = mkdtempSync(join(tmpdir(), "stillpoint-test-programs-"));
+	try {
+		// What former runs compiled lay in folders of their own, and would be kept for ever.
+		rmSync(compiledFolder, { recursive: true, force: true });
+		await bundleInto(folder, {
+			"run-agent-process": "test/fixtures/run-agent-process.ts",
+			"run-controller-process": "test/fixtures/run-controller-process.ts",
+		});
+		return runRings(process.argv.slice(2), process.env["CI"] === "true", folder);
+	} finally {
+		rmSync(folder, { recursive: true, force: true });
+	}
 }
 
 /** False when the tests must not run. */
@@ -63,7 +74,7 @@ function provideTools(ci: boolean): boolean {
 	return !ci;
 }
 
-function runRings(words: readonly string[], ci: boolean): number {
+function runRings(words: readonly string[], ci: boolean, programsFolder: string): number {
 	const folder = mkdtempSync(join(tmpdir(), "stillpoint-test-report-"));
 	try {
 		const output = join(folder, "report.json");
@@ -72,6 +83,7 @@ function runRings(words: readonly string[], ci: boolean): number {
 			["run", "--reporter=default", "--reporter=json", `--outputFile.json=${output}`, ...words],
 			{
 				stdio: "inherit",
+				env: { ...process.env, STILLPOINT_TEST_PROGRAMS: programsFolder },
 			},
 		);
 		const report = JSON.parse(readFileSync(output, "utf8")) as JsonReport;

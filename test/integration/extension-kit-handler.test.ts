@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type HandlerHost, type HostOptions, openHandlerHost } from "../../extensions/kit/harness/handler-host.ts";
+import { compiledFolder } from "../fixtures/compiled-folder.ts";
 import { makeKitExample } from "../fixtures/kit-example.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
 
@@ -25,7 +26,9 @@ describe.skipIf(lacking)(
 		afterAll(() => rmSync(root, { recursive: true, force: true }));
 
 		function open(environment: HostOptions["environment"] = {}): Promise<HandlerHost> {
-			return openHandlerHost({ packageFolder, workFolder: join(root, `host-${hosts++}`), environment });
+			const workFolder = join(root, `host-${hosts++}`);
+			const variables = { NODE_COMPILE_CACHE: compiledFolder, ...environment };
+			return openHandlerHost({ packageFolder, workFolder, environment: variables });
 		}
 
 		function linesOf(host: HandlerHost, name: string): string[] {

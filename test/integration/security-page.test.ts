@@ -1,5 +1,5 @@
 /** What the tables of docs/security.md say of files, held to what a real agent and a real controller leave after a job. */
-import { lstat, readdir, readFile } from "node:fs/promises";
+import { lstat, readdir, readFile, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -22,6 +22,8 @@ describe.skipIf(missing)(missing ? `the security page: ${missing}` : "the securi
 			"/run/stillpoint/": runDir,
 			"/var/lib/stillpoint-controller/": rig.controller.info.stateDir,
 		};
+		// The tests' own cache of compiled code.
+		await rm(join(runDir, "compile-cache"));
 		await rig.order("job-1");
 		using client = await rig.client();
 		while ((await client.readJob("job-1")).endedAt === undefined) await sleep(100);

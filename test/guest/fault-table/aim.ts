@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { processTree } from "../../fixtures/process-states.ts";
+import { programs } from "../../fixtures/programs.ts";
 import { type SlowCalls, slowDown } from "../../fixtures/slow-calls.ts";
 import { type Cell, type Component, holdLimitMs, type Phase } from "./cells.ts";
 import type { Lane } from "./lane.ts";
@@ -118,7 +119,7 @@ function findProcess(lane: Lane, component: Component, phase?: Phase): number {
 	if (component === "controller") return lane.controller.pid;
 	const tree = processTree(lane.agent.pid);
 	const find = (words: string) => tree.find((pid) => commandOf(pid).includes(words)) ?? 0;
-	if (component === "extension") return find("vm-snapshot-linux.ts\0snapshot");
+	if (component === "extension") return find(`${programs.extension()}\0snapshot`);
 	if (component === "freezer") return find("freezer");
 	if (phase === "scripts") return find("/pre.sh");
 	return phase === "post" || phase === "undoing" ? find("/post.sh") : find("/session.sh");

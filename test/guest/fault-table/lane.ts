@@ -1,5 +1,5 @@
 /** One machine of the table: a controller, an agent, a file system, and things of others beside it. */
-import { mkdirSync, readFileSync, symlinkSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { enrol } from "../../../agent/link/enrolment.ts";
@@ -12,7 +12,6 @@ import type { LocalChannelClient } from "../../../platform/local-channel.ts";
 import {
 	type AgentFoldersFixture,
 	type AgentProcess,
-	compiledFolder,
 	makeAgentFolders,
 	startAgent,
 } from "../../fixtures/agent-process.ts";
@@ -42,7 +41,7 @@ export type Lane = AsyncDisposable & {
 
 const linkLimitMs = 60_000;
 const reloadEveryMs = 2_000;
-const pollMs = 40;
+const pollMs = 80;
 
 export async function openLane(): Promise<Lane> {
 	await using undo = new AsyncDisposableStack();
@@ -64,10 +63,6 @@ export async function openLane(): Promise<Lane> {
 		extensions: { installFrom: [makeSourceExtension(root)] },
 		scriptsFolder: scripts.folder,
 	});
-	// The start of processes is most of what a cell costs, and who is killed keeps no compiled code: all lanes share it.
-	mkdirSync(compiledFolder, { recursive: true });
-	mkdirSync(folders.flags.runDir, { mode: 0o700 });
-	symlinkSync(compiledFolder, join(folders.flags.runDir, "compile-cache"));
 	const environment = { NODE_OPTIONS: "" };
 	const controllerState = join(root, "controller");
 	const limits = { lateReportMs: 2_000, answerMs: 5_000, reportMs: 30_000 };
