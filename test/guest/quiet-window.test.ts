@@ -28,15 +28,16 @@ describe.each(["ext4", "xfs"] as const)("%s", (fsType) => {
 
 	describe.skipIf(lacking)(`the agent whose own folders are frozen${lacking ? `: ${lacking}` : ""}`, () => {
 		const undo = new AsyncDisposableStack();
-		const signal = AbortSignal.timeout(110_000);
+		let signal: AbortSignal;
 		let fileSystem: LoopFileSystem;
 		let base: string;
 		let program: string[];
 
 		beforeAll(async () => {
+			signal = AbortSignal.timeout(240_000);
 			base = await mkdtemp("/var/lib/stillpoint-test-quiet-");
 			undo.defer(() => rm(base, { recursive: true, force: true }));
-			undo.use(startGuard({ dir: base, limitMs: 120_000 }));
+			undo.use(startGuard({ dir: base, limitMs: 250_000 }));
 			fileSystem = undo.use(await makeLoopFileSystem({ dir: base, fsType, sizeMiB: 512, name: "machine" }));
 			const { mountPoint } = fileSystem;
 			await bundle(join(mountPoint, "program"), signal);
@@ -143,7 +144,7 @@ describe.each(["ext4", "xfs"] as const)("%s", (fsType) => {
 			expect(report.scripts).toMatchObject([{ name: "shop", phase: "session", held: true }]);
 			expect(report.window?.heldMs).toBeGreaterThan(holdMs);
 			expect(tree.pids.length).toBeGreaterThanOrEqual(4);
-			expect(tree.samples).toBeGreaterThan(50);
+			expect(tree.samples).toBeGreaterThan(20);
 			expect(controlBlocked).toBe(1);
 			expect(blocked).toEqual([]);
 		});

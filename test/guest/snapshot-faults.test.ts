@@ -142,7 +142,7 @@ describe.skipIf(missing)(`nothing stays frozen, whoever of a job fails${missing 
 		const statusFile = join(one.mountPoint, "status", "1.status");
 		await mkdir(join(one.mountPoint, "status"));
 		defer(() => rm(join(one.mountPoint, "status"), { recursive: true }));
-		const host = await start([one], { holdLimitMs: 2_000 }, { request: { statusFile } });
+		const host = await start([one], { holdLimitMs: 8_000 }, { request: { statusFile } });
 		await toFrozen(host);
 		const before = await childrenOf(host);
 		const states = new Set<string>();

@@ -27,7 +27,7 @@ export type CellOutcome = {
 const attempts = 6;
 const unknown = { longestWriteMs: 0, code: undefined, level: undefined, endedAfterMs: 0 };
 const restLimitMs = 60_000;
-const restPollMs = 40;
+const restPollMs = 80;
 
 export async function runCell(lane: Lane, cell: Cell): Promise<CellOutcome> {
 	for (let attempt = 1; ; attempt += 1) {
