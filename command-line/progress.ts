@@ -9,9 +9,11 @@ export type Progress = Disposable & {
 	hold(): void;
 	/** Writes what was said meanwhile. */
 	release(): void;
+	/** Takes the line away; more may be said after it. */
+	clear(): void;
 };
 
-const silent: Progress = { say() {}, hold() {}, release() {}, [Symbol.dispose]() {} };
+const silent: Progress = { say() {}, hold() {}, release() {}, clear() {}, [Symbol.dispose]() {} };
 
 export function makeProgress(context: CommandContext, isQuiet: boolean): Progress {
 	if (isQuiet) return silent;
@@ -19,17 +21,24 @@ export function makeProgress(context: CommandContext, isQuiet: boolean): Progres
 	const page = pageOfStderr(context);
 	const startMs = performance.now();
 	let waiting: string[] | undefined;
+	let isDirty = false;
 	const write = (step: string) => {
 		if (!isLive) return context.stderr(`${step}\n`);
 		const seconds = `${((performance.now() - startMs) / 1000).toFixed(1)} s`;
 		// One place less than there are, or some terminals wrap.
 		const text = `${seconds.padStart(7)}  ${step}`.slice(0, page.columns - 1);
+		isDirty = true;
 		context.stderr(`\r\u001b[K${paint(text, "dim", page)}`);
 	};
 	const release = () => {
 		const said = waiting ?? [];
 		waiting = undefined;
 		for (const step of said) write(step);
+	};
+	const clear = () => {
+		release();
+		if (isDirty) context.stderr("\r\u001b[K");
+		isDirty = false;
 	};
 	return {
 		say(step) {
@@ -40,9 +49,7 @@ export function makeProgress(context: CommandContext, isQuiet: boolean): Progres
 			waiting ??= [];
 		},
 		release,
-		[Symbol.dispose]() {
-			release();
-			if (isLive) context.stderr("\r\u001b[K");
-		},
+		clear,
+		[Symbol.dispose]: clear,
 	};
 }

@@ -93,7 +93,7 @@ async function snapshot(options: Options, context: CommandContext): Promise<numb
 	for (;;) {
 		const one = await inbox.next();
 		if (one.type === "report") {
-			progress[Symbol.dispose]();
+			progress.clear();
 			return finish(one.report, options, context);
 		}
 		const { event } = one;
