@@ -371,8 +371,8 @@ export const errorCatalogue = {
 	"script-untrusted": row(
 		8,
 		false,
-		"A script could be changed by someone who is not root; it was not run.",
-		"chown root and chmod go-w everything that the message names.",
+		"A script could be changed by someone who is not root and was not run, or was changed while it ran.",
+		"chown root and chmod go-w everything that the message names; of one that was changed, order again.",
 	),
 	"script-failed": row(8, true, "A script ended with a failure.", "See the tail of its output in the report."),
 	"script-timeout": row(

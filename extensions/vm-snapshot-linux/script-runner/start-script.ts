@@ -127,13 +127,17 @@ function spawnLaunch(launch: Launch, environment: Record<string, string>): Child
 	// What is ignored above stderr is not opened.
 	const between = folder === undefined ? [] : [...Array<"ignore">(folderDescriptor - 3).fill("ignore"), folder];
 	try {
-		return spawn(program, args, {
+		const child = spawn(program, args, {
 			cwd: "/",
 			env: { ...environment, ...launch.environment },
 			detached: true,
 			stdio: ["pipe", "pipe", "pipe", ...between],
 			...(argv0 === undefined ? {} : { argv0 }),
-		}) as Child;
+		});
+		child.on("error", () => undefined);
+		// Out of descriptors, Node makes no streams.
+		if (child.stdin) return child as Child;
+		return { spawnError: "out of file descriptors" };
 	} catch (error) {
 		return { spawnError: (error as Error).message };
 	}
