@@ -177,7 +177,14 @@ function spreadSettings(folder: string): string[] {
 }
 
 function hold(application: string, server: MariadbServer, ...args: string[]): object {
-	const command = ["SCRIPTS/mariadb/mariadb-hold.mjs", "--socket", server.socket, ...args];
+	const command = [
+		"SCRIPTS/mariadb/mariadb-hold.mjs",
+		"--socket",
+		server.socket,
+		"--lock-timeout-ms",
+		"20000",
+		...args,
+	];
 	return { application, session: { command, deadlineMs: 30_000 } };
 }
 
