@@ -53,10 +53,12 @@ export class ClientProcess {
 		};
 		this.#child.on("close", tellEnd);
 		this.#child.on("exit", (code, signal) => {
-			setTimeout(() => {
+			const end = () => {
 				tellEnd(code, signal);
 				this.#forget();
-			}, drainMs).unref();
+			};
+			// What is there to be read is read between a timer and an immediate, however late the timer was.
+			setTimeout(() => setImmediate(end), drainMs).unref();
 		});
 	}
 
