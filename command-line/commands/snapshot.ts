@@ -8,6 +8,7 @@ import type { Report } from "../../contracts/report.ts";
 import type { CommandContext } from "../command-context.ts";
 import { type HeldCommand, prepareHeldCommand } from "../held-command.ts";
 import { Inbox } from "../inbox.ts";
+import { printable } from "../layout.ts";
 import { addLocalAgentOptions, connectLocalAgent } from "../local-agent.ts";
 import { printResult, tellError } from "../output.ts";
 import { parseCount } from "../parse-count.ts";
@@ -113,7 +114,7 @@ async function snapshot(options: Options, context: CommandContext): Promise<numb
 				break;
 			}
 			case "stuck":
-				context.stderr(`stuck: ${event.fileSystems.join(", ")}: ${event.error.message}\n`);
+				context.stderr(printable(`stuck: ${event.fileSystems.join(", ")}: ${event.error.message}`).concat("\n"));
 				break;
 			case "thawed":
 				progress.release();

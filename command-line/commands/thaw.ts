@@ -25,10 +25,13 @@ export function addThawCommand(program: Command, context: CommandContext, act: A
 				if (options.runDir !== defaultRunFolder && !existsSync(options.runDir))
 					throw new StillpointError("not-found", `--run-dir: there is no folder ${options.runDir}`);
 				const fileSystems = await thawFromLedgers(options.runDir);
-				printResult(context, options.json === true, { fileSystems }, () =>
+				printResult(context, options.json === true, { fileSystems }, (_, page) =>
 					fileSystems.length === 0
 						? "nothing of ours is frozen"
-						: table(fileSystems.map((one) => [one.mountPoint || (one.ledger ?? ""), one.result, one.detail ?? ""])),
+						: table(
+								fileSystems.map((one) => [one.mountPoint || (one.ledger ?? ""), one.result, one.detail ?? ""]),
+								{ page },
+							),
 				);
 				return fileSystems.some((one) => one.result === "thaw-failed") ? 9 : 0;
 			}),

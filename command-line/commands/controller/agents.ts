@@ -3,6 +3,7 @@ import type { AgentRecord } from "../../../contracts/controller-messages.ts";
 import { StillpointError } from "../../../contracts/errors.ts";
 import type { CommandContext } from "../../command-context.ts";
 import { addControllerOptions, type ControllerOptions, connectToController } from "../../controller-access.ts";
+import type { Page } from "../../layout.ts";
 import { printResult, table } from "../../output.ts";
 import type { Act } from "../../run-command-line.ts";
 
@@ -14,7 +15,7 @@ export function addAgentsCommands(controller: Command, context: CommandContext, 
 			act(options, async () => {
 				using api = await connectToController(options);
 				const list = await api.listAgents();
-				printResult(context, options.json === true, { agents: list }, () => renderAgents(list));
+				printResult(context, options.json === true, { agents: list }, (_, page) => renderAgents(list, page));
 				return undefined;
 			}),
 	);
@@ -30,7 +31,7 @@ export function addAgentsCommands(controller: Command, context: CommandContext, 
 				const mapping = disks.map(parseMapping);
 				using api = await connectToController(options);
 				const record = await api.mapDisks(agentId, mapping);
-				printResult(context, options.json === true, record, () => renderAgents([record]));
+				printResult(context, options.json === true, record, (_, page) => renderAgents([record], page));
 				return undefined;
 			}),
 		);
@@ -41,7 +42,7 @@ export function addAgentsCommands(controller: Command, context: CommandContext, 
 			act(options, async () => {
 				using api = await connectToController(options);
 				const record = await api.revokeAgent(agentId, options.reason);
-				printResult(context, options.json === true, record, () => renderAgents([record]));
+				printResult(context, options.json === true, record, (_, page) => renderAgents([record], page));
 				return undefined;
 			}),
 		);
@@ -76,12 +77,12 @@ function parseMapping(text: string): { name: string; image: string } {
 	return { name: text.slice(0, at), image: text.slice(at + 1) };
 }
 
-function renderAgents(list: readonly AgentRecord[]): string {
+function renderAgents(list: readonly AgentRecord[], page: Page): string {
 	const rows = list.map((one) => [
 		one.agentId,
 		one.machine.hostname,
 		one.revoked ? "revoked" : one.connected ? "connected" : "offline",
 		one.disks.map((disk) => `${disk.name}=${disk.image}`).join(" ") || "no disks mapped",
 	]);
-	return table([["agent", "host", "link", "disks"], ...rows]);
+	return table([["agent", "host", "link", "disks"], ...rows], { page, whole: [0], head: true });
 }

@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import type { AuditEntry } from "../../../contracts/controller-api.ts";
 import type { CommandContext } from "../../command-context.ts";
 import { addControllerOptions, type ControllerOptions, connectToController } from "../../controller-access.ts";
+import type { Page } from "../../layout.ts";
 import { printResult, table } from "../../output.ts";
 import { parseCount } from "../../parse-count.ts";
 import type { Act } from "../../run-command-line.ts";
@@ -22,16 +23,18 @@ export function addAuditCommand(controller: Command, context: CommandContext, ac
 				const { limit, before, actor, action, target, outcome } = options;
 				const words = Object.entries({ limit, before, actor, action, target, outcome });
 				const page = await api.listAudit(Object.fromEntries(words.filter(([, value]) => value !== undefined)));
-				printResult(context, options.json === true, page, ({ entries, next }) =>
-					[renderEntries(entries), ...(next === undefined ? [] : [`older ones: --before ${next}`])].join("\n"),
+				printResult(context, options.json === true, page, ({ entries, next }, terminal) =>
+					[renderEntries(entries, terminal), ...(next === undefined ? [] : [`older ones: --before ${next}`])].join(
+						"\n",
+					),
 				);
 				return undefined;
 			}),
 		);
 }
 
-function renderEntries(entries: readonly AuditEntry[]): string {
-	return table([
+function renderEntries(entries: readonly AuditEntry[], page: Page): string {
+	const rows = [
 		["number", "at", "who", "from", "did", "to", "outcome", "details"],
 		...entries.map((one) => [
 			String(one.sequence),
@@ -43,5 +46,6 @@ function renderEntries(entries: readonly AuditEntry[]): string {
 			one.outcome,
 			one.details === undefined ? "" : JSON.stringify(one.details),
 		]),
-	]);
+	];
+	return table(rows, { page, head: true });
 }

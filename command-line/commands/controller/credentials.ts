@@ -2,6 +2,7 @@ import { type Command, Option } from "commander";
 import type { ApiRole, Credential } from "../../../contracts/controller-api.ts";
 import type { CommandContext } from "../../command-context.ts";
 import { addControllerOptions, type ControllerOptions, connectToController } from "../../controller-access.ts";
+import type { Page } from "../../layout.ts";
 import { printResult, table } from "../../output.ts";
 import { parseCount } from "../../parse-count.ts";
 import type { Act } from "../../run-command-line.ts";
@@ -20,7 +21,7 @@ export function addCredentialsCommands(controller: Command, context: CommandCont
 		act(options, async () => {
 			using api = await connectToController(options);
 			const list = await api.listCredentials();
-			printResult(context, options.json === true, { credentials: list }, () => renderCredentials(list));
+			printResult(context, options.json === true, { credentials: list }, (_, page) => renderCredentials(list, page));
 			return undefined;
 		}),
 	);
@@ -58,19 +59,20 @@ export function addCredentialsCommands(controller: Command, context: CommandCont
 			act(options, async () => {
 				using api = await connectToController(options);
 				const revoked = await api.revokeCredential(name);
-				printResult(context, options.json === true, revoked, () => renderCredentials([revoked]));
+				printResult(context, options.json === true, revoked, (_, page) => renderCredentials([revoked], page));
 				return undefined;
 			}),
 		);
 }
 
-function renderCredentials(list: readonly Credential[]): string {
+function renderCredentials(list: readonly Credential[], page: Page): string {
 	const stateOf = ({ revokedAt, expiresAt }: Credential) => {
 		if (revokedAt !== undefined) return `revoked ${revokedAt}`;
 		return Date.parse(expiresAt) > Date.now() ? "good" : "expired";
 	};
-	return table([
+	const rows = [
 		["name", "role", "good until", "state"],
 		...list.map((one) => [one.name, one.role, one.expiresAt, stateOf(one)]),
-	]);
+	];
+	return table(rows, { page, head: true });
 }

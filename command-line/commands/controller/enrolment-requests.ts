@@ -13,18 +13,21 @@ export function addEnrolmentRequestsCommands(controller: Command, context: Comma
 			act(options, async () => {
 				using api = await connectToController(options);
 				const list = await api.listEnrolmentRequests();
-				printResult(context, options.json === true, { requests: list }, () =>
-					table([
-						["request", "at", "from", "host", "former agent", "reason"],
-						...list.map((one) => [
-							one.id,
-							one.at,
-							one.address,
-							one.machine.hostname,
-							one.formerAgentId ?? "",
-							one.reason,
-						]),
-					]),
+				printResult(context, options.json === true, { requests: list }, (_, page) =>
+					table(
+						[
+							["request", "at", "from", "host", "former agent", "reason"],
+							...list.map((one) => [
+								one.id,
+								one.at,
+								one.address,
+								one.machine.hostname,
+								one.formerAgentId ?? "",
+								one.reason,
+							]),
+						],
+						{ page, whole: [0], head: true },
+					),
 				);
 				return undefined;
 			}),

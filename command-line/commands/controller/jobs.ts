@@ -16,11 +16,14 @@ export function addJobsCommand(controller: Command, context: CommandContext, act
 					return undefined;
 				}
 				const jobs = await api.listJobs();
-				printResult(context, options.json === true, { jobs }, () =>
-					table([
-						["job", "agent", "state", "level", "ordered"],
-						...jobs.map((job) => [job.jobId, job.agentId, job.state, job.level ?? "", job.orderedAt]),
-					]),
+				printResult(context, options.json === true, { jobs }, (_, page) =>
+					table(
+						[
+							["job", "agent", "state", "level", "ordered"],
+							...jobs.map((job) => [job.jobId, job.agentId, job.state, job.level ?? "", job.orderedAt]),
+						],
+						{ page, whole: [0], head: true },
+					),
 				);
 				return undefined;
 			}),

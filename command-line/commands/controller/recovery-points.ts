@@ -11,18 +11,21 @@ export function addRecoveryPointsCommand(controller: Command, context: CommandCo
 			act(options, async () => {
 				using api = await connectToController(options);
 				const recoveryPoints = await api.listRecoveryPoints(options.agent);
-				printResult(context, options.json === true, { recoveryPoints }, () =>
-					table([
-						["recovery point", "agent", "level", "disks", "size", "created"],
-						...recoveryPoints.map((point) => [
-							point.id,
-							point.agentId,
-							point.level,
-							String(point.disks.length),
-							humanBytes(point.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0)),
-							point.createdAt,
-						]),
-					]),
+				printResult(context, options.json === true, { recoveryPoints }, (_, page) =>
+					table(
+						[
+							["recovery point", "agent", "level", "disks", "size", "created"],
+							...recoveryPoints.map((point) => [
+								point.id,
+								point.agentId,
+								point.level,
+								String(point.disks.length),
+								humanBytes(point.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0)),
+								point.createdAt,
+							]),
+						],
+						{ page, whole: [0], head: true },
+					),
 				);
 				return undefined;
 			}),
