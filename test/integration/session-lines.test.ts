@@ -8,7 +8,7 @@ const readRelease = "read -r input; read -r word outcome";
 const blanks = (count: number) => `head -c ${count} /dev/zero | tr '\\0' ' '`;
 
 /** A shell says the lines; nothing of them is a file. */
-function start(script: string, deadlineMs = 10_000) {
+function start(script: string, deadlineMs = 60_000) {
 	const step = scriptStep(["/bin/sh", "-c", script], { phase: "session", deadlineMs });
 	return startSessionScript(step, scriptContext());
 }

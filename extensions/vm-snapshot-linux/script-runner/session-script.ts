@@ -76,7 +76,7 @@ class Session implements SessionScript {
 		const ready = { ended: this.#ready.promise.then(() => ({})), kill: () => this.#kill() };
 		const killed = await endOrKill(ready, stop);
 		const changed = await findChange(this.#launch);
-		if (this.#wasReady && !killed && changed === undefined && !this.#script.isOver()) return;
+		if (this.#wasReady && !killed && changed === undefined) return;
 		if (changed !== undefined) await this.#kill();
 		const exit = await this.#script.ended;
 		await this.#launch[Symbol.asyncDispose]();
@@ -85,7 +85,7 @@ class Session implements SessionScript {
 		this.failure =
 			changed ??
 			judgeExit(this.#what, exit, { timedOut, killed, deadlineMs: this.#step.deadlineMs }) ??
-			new StillpointError("script-failed", `${this.#what}: ended before it was ready and released`);
+			new StillpointError("script-failed", `${this.#what}: ended without saying ready`);
 		this.#lose("it was never ready");
 	}
 
@@ -121,8 +121,7 @@ class Session implements SessionScript {
 
 	#read(line: string): void {
 		if (line === "ready" && !this.#released) {
-			// What a child of it says after its end is not its word.
-			this.#wasReady ||= !this.#script.isOver();
+			this.#wasReady = true;
 			this.#ready.resolve();
 		} else if (line === "held") {
 			if (this.#released) this.#answer ??= "held";

@@ -18,8 +18,6 @@ export type RunningScript = {
 	readonly startedAtMs: number;
 	/** Settles when the process has ended, or could not be started; never rejects. What it printed until then is read. */
 	readonly ended: Promise<ScriptExit>;
-	/** Its process has ended, though not all that it printed may have been read. */
-	isOver(): boolean;
 	/** A whole line on stdout, without its end. Lines over 4096 characters are cut and end in `…`. */
 	onLine(listener: (line: string) => void): void;
 	/** Ignored when the process is gone. */
@@ -102,7 +100,6 @@ export function startScript(launch: Launch, step: RunnableStep, job: ScriptJob, 
 		pid: child.pid,
 		startedAtMs,
 		ended,
-		isOver: () => child.exitCode !== null || child.signalCode !== null,
 		onLine: (listener) => lines.listen(listener),
 		write(text) {
 			if (stdin.writable) stdin.write(text);
@@ -148,7 +145,6 @@ function neverStarted(exit: ScriptExit, startedAtMs: number): RunningScript {
 		pid: undefined,
 		startedAtMs,
 		ended: Promise.resolve(exit),
-		isOver: () => true,
 		onLine: () => undefined,
 		write: () => undefined,
 		kill: () => Promise.resolve(),
