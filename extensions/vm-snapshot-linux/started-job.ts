@@ -54,8 +54,9 @@ export function startJob(request: SnapshotRequest, clock: Clock): StartedJob {
 			stop.abort();
 			if (freezer !== undefined) {
 				await endFreezer(freezer);
-				// A freezer that was killed before it froze anything left the ledger that it had begun.
-				if (record.freezingAtMs === undefined) removeLedger(freezer.ledgerPath(order.jobId));
+				// A freezer that was killed may have left the ledger of what is not, or no more, frozen.
+				const nothingFrozen = record.freezingAtMs === undefined || record.thawedAt !== undefined;
+				if (nothingFrozen) removeLedger(freezer.ledgerPath(order.jobId));
 			}
 			windowLog[Symbol.dispose]();
 		},
