@@ -17,6 +17,7 @@ import { syncWhileItPays } from "./sync-file-systems.ts";
 const freezerReadyLimitMs = 10_000;
 const probeLimitMs = 5_000;
 const frozenProbeLimitMs = 2_000;
+/** At most, and never more than half of what the order allows for all of the preparation. */
 const exclusiveWaitLimitMs = 30_000;
 const exclusivePollMs = 200;
 
@@ -53,7 +54,7 @@ export async function prepareFileSystems(
 	const markers = probeWrites(held, given);
 	await Promise.all([
 		untilAborted(freezerReady, signal),
-		waitForExclusiveOperations(plan, signal),
+		waitForExclusiveOperations(plan, Math.min(exclusiveWaitLimitMs, record.request.order.prepareLimitMs / 2), signal),
 		markers.then(() =>
 			syncWhileItPays(held.folders, calls, {
 				clock,
@@ -95,8 +96,8 @@ async function explainStuck(stuck: readonly FreezeTarget[], signal: AbortSignal)
 		: new StillpointError("foreign-freeze", `${mountPoint} is frozen by somebody else`, { details });
 }
 
-async function waitForExclusiveOperations(plan: JobPlan, signal: AbortSignal): Promise<void> {
-	const limit = AbortSignal.timeout(exclusiveWaitLimitMs);
+async function waitForExclusiveOperations(plan: JobPlan, limitMs: number, signal: AbortSignal): Promise<void> {
+	const limit = AbortSignal.timeout(limitMs);
 	for (;;) {
 		const [found] = await untilAborted(findExclusiveOperations(plan.fileSystems), signal);
 		if (found === undefined) return;

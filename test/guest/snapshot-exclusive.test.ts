@@ -41,7 +41,11 @@ describe.skipIf(missing)(`an exclusive operation${missing ? `: ${missing}` : ""}
 	test("one that does not end in time refuses the job, or lowers it to crash where that is accepted", async () => {
 		const [strict, lenient] = [await make("ext4"), await make("ext4")];
 		for (const { device } of [strict, lenient]) await startResize(device);
-		const hosts = [await start([strict]), await start([lenient], { acceptLevel: "crash" })] as const;
+		const prepareLimitMs = 16_000;
+		const hosts = [
+			await start([strict], { prepareLimitMs }),
+			await start([lenient], { prepareLimitMs, acceptLevel: "crash" }),
+		] as const;
 		const refused = await hosts[0].report();
 		expect(refused.error).toMatchObject({
 			code: "exclusive-operation",
