@@ -25,14 +25,25 @@ export function findSmallJsonSync<T>(path: string, is: SmallJson<T>): T | undefi
 	return text === undefined ? undefined : checkJson(parseJson(text, path, is.code), path, is);
 }
 
-/** @param path stands in the error. */
+/** @param path stands in the error; nothing of the content does, which may hold a secret. */
 export function parseJson(text: string, path: string, code: ErrorCode): unknown {
 	try {
 		return JSON.parse(text);
-	} catch (cause) {
-		throw new StillpointError(code, `${path} is no JSON: ${(cause as Error).message}`, { cause, details: { path } });
+	} catch (error) {
+		const why = withoutContent((error as Error).message, text);
+		throw new StillpointError(code, `${path} is no JSON: ${why}`, { details: { path } });
 	}
 }
+
+/** Some of V8's messages quote what stands around the fault in place of telling where it is. */
+function withoutContent(message: string, text: string): string {
+	const [, dots, quoted] = /^Unexpected token .*?, (\.\.\.)?"(.*)"(?:\.\.\.)? is not valid JSON$/su.exec(message) ?? [];
+	if (quoted === undefined) return message;
+	const at = dots === undefined ? 0 : text.indexOf(quoted) + quotedBefore;
+	return `unexpected character in line ${text.slice(0, at).split("\n").length}`;
+}
+/** Characters before the fault that V8 quotes. */
+const quotedBefore = 10;
 
 /** @throws `is.code` naming the first fields that are wrong; all stand in the details */
 export function checkJson<T>(value: unknown, path: string, is: { code: ErrorCode; schema: z.ZodType<T> }): T {
