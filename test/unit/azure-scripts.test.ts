@@ -1,6 +1,7 @@
-import { chmod, chown, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { inspect } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { StillpointError } from "../../contracts/errors.ts";
 import { noOtherScripts } from "../../contracts/other-scripts.ts";
@@ -44,6 +45,11 @@ describe("the content of VMSnapshotScriptPluginConfig.json", () => {
 		["numbers as parameters", { ...locations, preScriptParams: [3, "x"] }, { preScriptParams: ["3", "x"] }],
 		["a time with a fraction", { ...locations, timeoutInSeconds: 0.5 }, { timeoutInSeconds: 0.5 }],
 		["fewer than no retries", { ...locations, preScriptNoOfRetries: -1 }, { preScriptNoOfRetries: 0 }],
+		[
+			"more retries than there can be",
+			{ ...locations, postScriptNoOfRetries: 1e300 },
+			{ postScriptNoOfRetries: 10_000 },
+		],
 		["retries with a fraction", { ...locations, postScriptNoOfRetries: 1.5 }, { postScriptNoOfRetries: 2 }],
 		["0 for false", { ...locations, fsFreezeEnabled: 0 }, { fsFreezeEnabled: false }],
 		["1 for true", { ...locations, continueBackupOnFailure: 1 }, { continueBackupOnFailure: true }],
@@ -73,6 +79,17 @@ describe("the content of VMSnapshotScriptPluginConfig.json", () => {
 		["a list", [], "object"],
 	])("%s is refused, naming file and key", (_what, content, key) => {
 		expectFault(() => parse(content), 305, key);
+	});
+
+	test("a file that is broken beside a secret does not tell it", () => {
+		const text = '{ "preScriptParams": ["-p", s3cret], "postScriptParams": [] }';
+		try {
+			parseAzureScriptConfig(text, "/etc/x.json");
+			expect.unreachable();
+		} catch (error) {
+			expect((error as Error).message).toContain("/etc/x.json is no JSON: unexpected character in line 1");
+			expect(inspect(error, { depth: 9 })).not.toContain("s3c");
+		}
 	});
 
 	test.each([
@@ -108,6 +125,12 @@ pluginConfigPath0: /etc/azure/VMSnapshotScriptPluginConfig.json
 		],
 		["with more time than there may be", stock.replace("1800", "7200"), { timeoutMs: 1_800_000 }],
 		["with less time", stock.replace("1800", "60"), { timeoutMs: 60_000 }],
+		["with indented lines", stock.replaceAll(/^(?=\w)/gm, "  "), { plugins: [first] }],
+		[
+			"with a value over two lines",
+			stock.replace("pluginName0: Script", "pluginName0:\n  Script"),
+			{ plugins: [first] },
+		],
 		["with comments", `# a\n; b\n\n${stock}`, { plugins: [first] }],
 		["without a count", stock.replace(/numberOfPlugins.*\n/, ""), { plugins: [] }],
 		["without the section", "[other]\nx = 1\n", { timeoutMs: 1_800_000, plugins: [] }],
@@ -156,10 +179,10 @@ describe("a folder of Azure's configuration", () => {
 		["nothing", {}],
 		["the template", { "VMSnapshotScriptPluginConfig.json": JSON.stringify(template) }],
 		[
-			"a host that names files that are not there",
+			"the host file as it is installed, and nothing that it names",
 			{
 				"VMSnapshotPluginHost.conf":
-					"[pre_post]\nnumberOfPlugins: 1\npluginName0: X\npluginConfigPath0: /nowhere/x.json\n",
+					"[pre_post]\nnumberOfPlugins: 1\npluginName0: ScriptRunner\npluginConfigPath0: FOLDER/VMSnapshotScriptPluginConfig.json\n",
 			},
 		],
 		["a workload without a name", { "workload.conf": "[workload]\nworkload_name = \ntimeout = \n" }],
@@ -295,9 +318,80 @@ describe("a folder of Azure's configuration", () => {
 		expect(found.freezeDisabledBy).toBe(join(folder, "two.json"));
 	});
 
+	test.each([
+		["a file that is not there", "ScriptRunner", 316, "/nowhere/x.json does not exist"],
+		["a module without a file", "Mine", 304, "Mine is a Python module"],
+	])("with a host file that names %s is bad: its admin meant something", async (_what, plugin, azureCode, words) => {
+		const text = `[pre_post]\nnumberOfPlugins: 1\npluginName0: ${plugin}\npluginConfigPath0: /nowhere/x.json\n`;
+		await write({ "VMSnapshotPluginHost.conf": text });
+		const { bad } = await read();
+		expect(bad).toMatchObject([{ onFailure: "continue", error: { details: { azureCode } } }]);
+		expect(bad[0]?.error.message).toContain(words);
+	});
+
+	test.each([
+		["VMSnapshotScriptPluginConfig.json", 305],
+		["VMSnapshotPluginHost.conf", 304],
+		["workload.conf", 501],
+	])(
+		"with %s as a link to nothing, or in bytes that are no text, is bad, with Azure's code",
+		async (name, azureCode) => {
+			await symlink("/nowhere/else", join(folder, name));
+			const dangling = await read();
+			expect(dangling.bad).toMatchObject([{ error: { code: "script-config-invalid", details: { azureCode } } }]);
+			expect(dangling.bad[0]?.error.message).toContain("leads to nothing");
+			await rm(join(folder, name));
+			await writeFile(join(folder, name), Buffer.from([0x7b, 0xff, 0x7d]), { mode: 0o600 });
+			expect((await read()).bad).toMatchObject([{ error: { details: { azureCode } } }]);
+		},
+	);
+
+	test("that is a link to nothing is bad", async () => {
+		const azureFolder = join(folder, "azure");
+		await symlink("/nowhere/else", azureFolder);
+		const given = { scriptsFolder: join(folder, "none"), otherScripts: { ...noOtherScripts, azureFolder } };
+		expect((await readApplications(given, trusted)).bad).not.toEqual([]);
+	});
+
+	test("a key that is known in other letters only is told: it means nothing", async () => {
+		await writeConfig({ FsFreezeEnabled: false, comment: "x" });
+		expect((await read()).notes).toEqual([`${config}: FsFreezeEnabled is not known; is fsFreezeEnabled meant?`]);
+	});
+
+	test("with many plugins keeps their order", async () => {
+		const names = Array.from({ length: 12 }, (_, index) => `${index}.json`);
+		for (const name of names) await write({ [name]: JSON.stringify(here()) });
+		const plugins = names.map(
+			(name, index) => `pluginName${index}: ScriptRunner\npluginConfigPath${index}: FOLDER/${name}\n`,
+		);
+		await write({ "VMSnapshotPluginHost.conf": `[pre_post]\nnumberOfPlugins: 12\n${plugins.join("")}` });
+		expect((await read()).applications.map(({ name }) => name)).toEqual(
+			names.map((_, index) => (index === 0 ? "azure-script" : `azure-script-${index}`)),
+		);
+	});
+
+	test("comes behind the drop-ins of its order", async () => {
+		await writeConfig({});
+		await mkdir(join(folder, "scripts.d"));
+		for (const [name, order] of [
+			["same", 500],
+			["later", 501],
+		] as const) {
+			const content = { version: 1, application: name, order, pre: { command: ["/bin/true"] } };
+			await writeFile(join(folder, "scripts.d", `${name}.json`), JSON.stringify(content));
+		}
+		expect((await read()).applications.map(({ name }) => name)).toEqual(["same", "azure-script", "later"]);
+	});
+
 	test("with a file in which nothing can be read is bad", async () => {
 		await mkdir(config, { mode: 0o600 });
 		expect((await read()).bad).toMatchObject([{ onFailure: "continue", error: { code: "script-config-invalid" } }]);
+	});
+
+	test("whose database is named says also that what the template forbids does not count", async () => {
+		await write({ "VMSnapshotScriptPluginConfig.json": JSON.stringify({ ...template, fsFreezeEnabled: false }) });
+		await write({ "workload.conf": "[workload]\nworkload_name = mysql\n" });
+		expect((await read()).notes).toHaveLength(1);
 	});
 
 	test("whose database is named runs no scripts, and says so", async () => {
@@ -322,7 +416,8 @@ describe("a folder of Azure's configuration", () => {
 	}
 
 	async function write(files: Record<string, string>): Promise<void> {
-		for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text, { mode: 0o600 });
+		for (const [name, text] of Object.entries(files))
+			await writeFile(join(folder, name), text.replaceAll("FOLDER", folder), { mode: 0o600 });
 	}
 
 	function read(checkTrust: (path: string) => Promise<void> = trusted) {

@@ -1,6 +1,7 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { inspect } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
 	namesWorkload,
@@ -21,6 +22,7 @@ describe("the content of workload.conf", () => {
 		["mysql", { workload_name: "mysql" }, { script: "mariadb/mariadb-hold.mjs", options: ["--client", "mysql"] }],
 		["postgres", { workload_name: "postgres" }, { script: "postgresql/postgresql-hold.mjs", clients: ["psql"] }],
 		["oracle in capital letters", { workload_name: "Oracle" }, { script: "oracle/oracle-hold.mjs" }],
+		["indented keys", { " workload_name": "mariadb", " linux_user": "db" }, { options: ["--os-user", "db"] }],
 		["keys in other letters", { WORKLOAD_NAME: "mariadb", Linux_User: "db" }, { options: ["--os-user", "db"] }],
 		["quotes", { workload_name: '"mysql"' }, { name: "mysql" }],
 		["root", { ...mariadb, linux_user: "root" }, { options: [] }],
@@ -146,6 +148,14 @@ describe("the content of workload.conf", () => {
 		expect(fault.message).toContain("/etc/azure/workload.conf");
 		expect(fault.message).toContain(words);
 		expect(JSON.stringify(fault)).not.toContain(secret);
+	});
+
+	test.each([
+		["indented lines", `[workload]\n  workload_name = mysql\n  credString = -p${secret}\n`],
+		["a value that goes on", `[workload]\nworkload_name = mysql\n  credString = -p${secret}\n`],
+	])("%s tell no secret", (_what, text) => {
+		const fault = catchFault(() => parseAzureWorkload(text, "/etc/azure/workload.conf"));
+		expect(inspect(fault, { depth: 9 })).not.toContain(secret);
 	});
 
 	test("a file that is broken tells its line and no secret", () => {

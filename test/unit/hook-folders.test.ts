@@ -67,6 +67,38 @@ test("what packages and editors leave behind, folders, and what can't be execute
 	expect(bad).toEqual([]);
 });
 
+test("what can't be executed, or leads to nothing, is told", async () => {
+	await writeFile(join(folder, "forgotten"), "", { mode: 0o644 });
+	await symlink("/nowhere", join(folder, "dangling"));
+	await mkdir(join(folder, "folder"));
+	await write("good", "good.bak");
+	const { notes } = await read({ qemuHookFolders: [folder] });
+	expect(notes).toEqual([
+		`${folder}/dangling is not called: it leads to nothing`,
+		`${folder}/forgotten is not called: it is not executable`,
+	]);
+});
+
+test("a hook whose name is no UTF-8 is bad: it can't be named", async () => {
+	await write("good");
+	await writeFile(Buffer.concat([Buffer.from(`${folder}/sp`), Buffer.from([0xe4]), Buffer.from("t")]), "", {
+		mode: 0o755,
+	});
+	const { applications, bad } = await read({ qemuHookFolders: [folder] });
+	expect(applications).toEqual([]);
+	expect(bad).toMatchObject([{ onFailure: "continue", error: { code: "script-config-invalid" } }]);
+	expect(bad[0]?.error.message).toContain("UTF-8");
+});
+
+test("a folder that is a link to nothing is bad", async () => {
+	await symlink("/nowhere/else", join(folder, "link"));
+	const { bad } = await read({ qemuHookFolders: [join(folder, "link"), join(folder, "link/below")] });
+	expect(bad).toMatchObject([
+		{ error: { code: "script-config-invalid" } },
+		{ error: { code: "script-config-invalid" } },
+	]);
+});
+
 test("a file that two folders lead to is called once; two files of one name are two", async () => {
 	await mkdir(join(folder, "one"));
 	await mkdir(join(folder, "other"));

@@ -39,6 +39,7 @@ export const azureCodes = {
 	309: row("PostScriptTimeout", "yellow"),
 	314: row("PluginhostConfigPermission", "yellow"),
 	315: row("PluginhostConfigOwner", "yellow"),
+	316: row("PluginConfigNotFound", "yellow"),
 	317: row("PluginConfigPermission", "yellow"),
 	318: row("PluginConfigOwner", "yellow"),
 	402: row("GuestAgentInvokedCommandTooLate", "red"),

@@ -1,14 +1,14 @@
 import type { SnapshotRequest } from "../../../contracts/extension.ts";
 import type { OtherScripts } from "../../../contracts/other-scripts.ts";
 import type { ApplicationScripts, BadScripts, CheckTrust } from "./application-scripts.ts";
-import { byCodeUnit, nothingFound } from "./sources/found-scripts.ts";
+import { nothingFound } from "./sources/found-scripts.ts";
 import { type AzureScripts, readAzureScripts } from "./sources/read-azure-scripts.ts";
 import { readAzureWorkload } from "./sources/read-azure-workload.ts";
 import { readDropIns } from "./sources/read-drop-ins.ts";
 import { qemuHooks, readHookFolders, vmwareHooks } from "./sources/read-hook-folders.ts";
 
 export type ConfiguredApplications = {
-	/** By order, then source, then name. Names are unique, also among `bad`. */
+	/** By order; of the same order drop-ins by name, then Azure's, QEMU's, VMware's. Names are unique, also among `bad`. */
 	readonly applications: readonly ApplicationScripts[];
 	readonly bad: readonly BadScripts[];
 	/** For people: what is configured and not used, and why. */
@@ -36,7 +36,7 @@ export async function readApplications(
 		applications: sources
 			.flatMap(({ applications }) => applications)
 			.map((one) => ({ ...one, name: unique(one.name, names) }))
-			.sort((a, b) => a.order - b.order || byCodeUnit(a.source, b.source) || byCodeUnit(a.name, b.name)),
+			.sort((a, b) => a.order - b.order),
 		bad: sources.flatMap(({ bad }) => bad).map((one) => ({ ...one, name: unique(one.name, names) })),
 		notes: sources.flatMap(({ notes }) => notes),
 		freezeDisabledBy: azure.freezeDisabledBy,
@@ -59,9 +59,9 @@ async function readAzure(folder: string | null, checkTrust: CheckTrust): Promise
 	if (!workload.isNamed) {
 		return { ...scripts, bad: [...workload.bad, ...scripts.bad], notes: [...workload.notes, ...scripts.notes] };
 	}
-	const unused = scripts.applications.length + scripts.bad.length;
+	const isUsed = scripts.applications.length + scripts.bad.length > 0 || scripts.freezeDisabledBy !== undefined;
 	const why = `${folder}: the script plugin is not used, because workload.conf names a database`;
-	return { ...workload, notes: [...workload.notes, ...(unused === 0 ? [] : [why])], freezeDisabledBy: undefined };
+	return { ...workload, notes: [...workload.notes, ...(isUsed ? [why] : [])], freezeDisabledBy: undefined };
 }
 
 /** A drop-in file may be called like anything. */

@@ -2,6 +2,7 @@ import { stat } from "node:fs/promises";
 import { asStillpointError, StillpointError } from "../../../../contracts/errors.ts";
 import { findSmallFile } from "../../../../platform/read-small-file.ts";
 import type { CheckTrust } from "../application-scripts.ts";
+import { findDanglingLink } from "./dangling-link.ts";
 
 const maxBytes = 64 * 1024;
 
@@ -10,9 +11,10 @@ export type AzureFileRule = {
 	readonly forbidden: number;
 	/** In words. */
 	readonly wanted: string;
-	/** Azure's codes for a file of somebody else, and for one that is open to others. */
+	/** Azure's codes for a file of somebody else, for one that is open to others, and for one that can't be read. */
 	readonly ownerCode: number;
 	readonly modeCode: number;
+	readonly parsingCode: number;
 };
 
 /**
@@ -26,9 +28,13 @@ export async function findAzureFile(
 ): Promise<string | undefined> {
 	const stats = await stat(path).catch((error: NodeJS.ErrnoException) => {
 		if (error.code === "ENOENT" || error.code === "ENOTDIR") return undefined;
-		throw new StillpointError("script-config-invalid", `${path} cannot be read (${error.code})`, { cause: error });
+		throw azureFault(rule.parsingCode, `${path} cannot be read (${error.code})`, error);
 	});
-	if (stats === undefined) return undefined;
+	if (stats === undefined) {
+		const dangling = await findDanglingLink(path);
+		if (dangling === undefined) return undefined;
+		throw azureFault(rule.parsingCode, `${path}: the link ${dangling} leads to nothing`);
+	}
 	if (stats.uid !== process.geteuid?.()) throw untrusted(`${path} belongs to uid ${stats.uid}`, rule.ownerCode);
 	if ((stats.mode & rule.forbidden) !== 0) {
 		const mode = (stats.mode & 0o777).toString(8).padStart(4, "0");
@@ -39,7 +45,11 @@ export async function findAzureFile(
 	} catch (cause) {
 		throw untrusted(asStillpointError(cause).message, rule.modeCode, cause);
 	}
-	return await findSmallFile(path, { code: "script-config-invalid", limitBytes: maxBytes });
+	try {
+		return await findSmallFile(path, { code: "script-config-invalid", limitBytes: maxBytes });
+	} catch (cause) {
+		throw azureFault(rule.parsingCode, asStillpointError(cause).message, cause);
+	}
 }
 
 /** A fault that Azure has a code of its own for. */

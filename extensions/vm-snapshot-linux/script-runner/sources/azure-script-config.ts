@@ -18,7 +18,9 @@ const flag = z.union(
 	{ error: "must be true or false, without quotes" },
 );
 const number = (what: string) => z.number({ error: `must be ${what}, without quotes` });
-const retries = number("a number").transform((count) => Math.max(0, Math.ceil(count)));
+/** More of them don't fit into half an hour. */
+const maxRetries = 10_000;
+const retries = number("a number").transform((count) => Math.min(Math.max(0, Math.ceil(count)), maxRetries));
 const params = z
 	.array(z.union([z.string().max(4_096), z.number().transform(String)], { error: "must be a text" }), {
 		error: "must be a list of texts",
@@ -54,4 +56,13 @@ export function parseAzureScriptConfig(text: string, path: string): AzureScriptC
 	} catch (cause) {
 		throw azureFault(305, asStillpointError(cause).message, cause);
 	}
+}
+
+/** Sentences for people about keys that mean nothing, and that look as if they were meant. */
+export function findMisspeltKeys(text: string, path: string): string[] {
+	const known = Object.keys(azureScriptConfigSchema.shape);
+	return Object.keys(JSON.parse(text) as object).flatMap((key) => {
+		const meant = known.find((one) => one !== key && one.toLowerCase() === key.toLowerCase());
+		return meant === undefined ? [] : [`${path}: ${key} is not known; is ${meant} meant?`];
+	});
 }

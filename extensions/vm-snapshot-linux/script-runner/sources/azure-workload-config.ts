@@ -57,7 +57,9 @@ export function parseAzureWorkload(text: string, path: string): AzureWorkload | 
 	const name = read("workload_name").toLowerCase();
 	if (name === "") return undefined;
 	if (!isDatabase(name)) {
-		throw fault(codes.name, `workload_name ${name.slice(0, 64)} is none of ${Object.keys(databases).join(", ")}`);
+		// A value that goes on in the next line may have taken a secret with it.
+		const told = /^[\w.-]{1,64}$/.test(name) ? ` ${name}` : "";
+		throw fault(codes.name, `workload_name${told} is none of ${Object.keys(databases).join(", ")}`);
 	}
 	if (isSet(read("customScriptEnabled"))) {
 		const what = "the scripts in CustomScripts belong to Azure's extension and are run by its rules";

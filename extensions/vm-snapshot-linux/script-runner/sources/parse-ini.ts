@@ -1,7 +1,7 @@
 /**
  * Files as Python's configparser reads them, which Azure's extension uses: `key = value` or `key: value` in sections,
- * lines that begin with `#` or `;` are comments, an indented line goes on with the value before it, keys are the same in
- * small and capital letters, `%%` is one percent sign.
+ * lines that begin with `#` or `;` are comments, a line that is indented more than its key goes on with the value, keys
+ * are the same in small and capital letters, `%%` is one percent sign.
  */
 import { StillpointError } from "../../../../contracts/errors.ts";
 
@@ -13,14 +13,19 @@ export function parseIni(text: string, path: string): Ini {
 	const sections = new Map<string, Map<string, string>>();
 	let section: Map<string, string> | undefined;
 	let last: string | undefined;
+	let indentation = 0;
 	for (const [index, raw] of text.split(/\r?\n/).entries()) {
 		const line = raw.trim();
 		const fault = (what: string) => new StillpointError("script-config-invalid", `${path}:${index + 1}: ${what}`);
 		if (line === "" || line.startsWith("#") || line.startsWith(";")) continue;
 		const head = /^\[([^\]]+)\]/.exec(line)?.[1];
-		if (/^\s/.test(raw) && section !== undefined && last !== undefined) {
+		const indented = raw.length - raw.trimStart().length;
+		if (indented > indentation && section !== undefined && last !== undefined) {
 			section.set(last, `${section.get(last) ?? ""}\n${unescapePercent(line)}`.trim());
-		} else if (head !== undefined) {
+			continue;
+		}
+		indentation = indented;
+		if (head !== undefined) {
 			if (sections.has(head)) throw fault(`the section [${head}] stands twice`);
 			section = new Map();
 			sections.set(head, section);

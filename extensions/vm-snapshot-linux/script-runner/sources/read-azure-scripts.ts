@@ -5,7 +5,7 @@ import { asStillpointError, type StillpointError } from "../../../../contracts/e
 import type { ApplicationScripts, BadScripts, CheckTrust } from "../application-scripts.ts";
 import { type AzureFileRule, azureFault, findAzureFile } from "./azure-file.ts";
 import { type AzurePluginHost, defaultPluginHost, parsePluginHost } from "./azure-plugin-host.ts";
-import { type AzureScriptConfig, parseAzureScriptConfig } from "./azure-script-config.ts";
+import { type AzureScriptConfig, findMisspeltKeys, parseAzureScriptConfig } from "./azure-script-config.ts";
 import type { FoundScripts } from "./found-scripts.ts";
 
 export type AzureScripts = FoundScripts & {
@@ -13,8 +13,20 @@ export type AzureScripts = FoundScripts & {
 	readonly freezeDisabledBy: string | undefined;
 };
 
-const hostRule: AzureFileRule = { forbidden: 0o033, wanted: "it may be 0644 at most", modeCode: 314, ownerCode: 315 };
-const configRule: AzureFileRule = { forbidden: 0o177, wanted: "it must be 0600", modeCode: 317, ownerCode: 318 };
+const hostRule: AzureFileRule = {
+	forbidden: 0o033,
+	wanted: "it may be 0644 at most",
+	modeCode: 314,
+	ownerCode: 315,
+	parsingCode: 304,
+};
+const configRule: AzureFileRule = {
+	forbidden: 0o177,
+	wanted: "it must be 0600",
+	modeCode: 317,
+	ownerCode: 318,
+	parsingCode: 305,
+};
 const scriptOrder = 500;
 
 /**
@@ -25,7 +37,7 @@ export async function readAzureScripts(folder: string, checkTrust: CheckTrust): 
 	const found = {
 		applications: [] as ApplicationScripts[],
 		bad: [] as BadScripts[],
-		notes: [],
+		notes: [] as string[],
 		freezeDisabledBy: undefined as string | undefined,
 	};
 	const fault = (name: string, error: unknown, onFailure: BadScripts["onFailure"] = "continue") =>
@@ -42,12 +54,15 @@ export async function readAzureScripts(folder: string, checkTrust: CheckTrust): 
 		const path = plugin.configPath;
 		try {
 			const text = await findAzureFile(path, checkTrust, configRule);
-			if (text === undefined) continue;
+			if (text === undefined && path === join(folder, configFile)) continue;
 			if (plugin.name !== "ScriptRunner") {
 				const what = `the plugin ${plugin.name} is a Python module, which is not run; make a drop-in of what it does`;
 				throw azureFault(304, `${join(folder, hostFile)}: ${what}`);
 			}
+			// The host file as it is installed names the standard one, which need not be there.
+			if (text === undefined) throw azureFault(316, `${join(folder, hostFile)}: ${path} does not exist`);
 			const config = parseAzureScriptConfig(text, path);
+			found.notes.push(...findMisspeltKeys(text, path));
 			if (!config.fsFreezeEnabled) found.freezeDisabledBy ??= path;
 			if (config.preScriptLocation === "" && config.postScriptLocation === "") continue;
 			const application = applicationOf(name, config, host);
@@ -62,11 +77,12 @@ export async function readAzureScripts(folder: string, checkTrust: CheckTrust): 
 }
 
 const hostFile = "VMSnapshotPluginHost.conf";
+const configFile = "VMSnapshotScriptPluginConfig.json";
 
 async function readPluginHost(folder: string, checkTrust: CheckTrust): Promise<AzurePluginHost> {
 	const path = join(folder, hostFile);
 	const text = await findAzureFile(path, checkTrust, hostRule);
-	if (text === undefined) return defaultPluginHost(join(folder, "VMSnapshotScriptPluginConfig.json"));
+	if (text === undefined) return defaultPluginHost(join(folder, configFile));
 	return parsePluginHost(text, path);
 }
 

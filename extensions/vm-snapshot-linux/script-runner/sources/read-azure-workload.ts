@@ -13,7 +13,13 @@ export type AzureWorkloads = FoundScripts & {
 };
 
 /** Nobody else may write; what may stand in it is refused when it is a secret. */
-const rule: AzureFileRule = { forbidden: 0o022, wanted: "nobody else may write to it", modeCode: 501, ownerCode: 501 };
+const rule: AzureFileRule = {
+	forbidden: 0o022,
+	wanted: "nobody else may write to it",
+	modeCode: 501,
+	ownerCode: 501,
+	parsingCode: 501,
+};
 const workloadOrder = 500;
 const name = "azure-workload";
 

@@ -5,6 +5,7 @@ import { type ScriptDropIn, scriptDropInSchema } from "../../../../contracts/scr
 import { findSmallFile } from "../../../../platform/read-small-file.ts";
 import { checkJson, parseJson } from "../../../../platform/read-small-json.ts";
 import type { ApplicationScripts, BadScripts, CheckTrust } from "../application-scripts.ts";
+import { findDanglingLink } from "./dangling-link.ts";
 import { byCodeUnit } from "./found-scripts.ts";
 
 export type DropIns = {
@@ -68,7 +69,11 @@ async function readNames(folder: string): Promise<string[]> {
 	try {
 		entries = await readdir(folder);
 	} catch (cause) {
-		if ((cause as NodeJS.ErrnoException).code === "ENOENT") return [];
+		if ((cause as NodeJS.ErrnoException).code === "ENOENT") {
+			const dangling = await findDanglingLink(folder);
+			if (dangling === undefined) return [];
+			throw new StillpointError("script-config-invalid", `${folder}: the link ${dangling} leads to nothing`);
+		}
 		throw new StillpointError("script-config-invalid", `${folder}: ${(cause as Error).message}`, { cause });
 	}
 	const names = entries.filter((entry) => entry.endsWith(".json") && !entry.startsWith("."));

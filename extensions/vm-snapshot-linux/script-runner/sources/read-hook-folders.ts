@@ -3,11 +3,13 @@
  * executable file in them is one application. What the packaging systems leave behind is not run, as by qemu-ga's own
  * script; sorted by code unit, and in reverse after the thaw, because that undoes what was done.
  */
+import { isUtf8 } from "node:buffer";
 import { constants } from "node:fs";
 import { access, readdir, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { asStillpointError, StillpointError } from "../../../../contracts/errors.ts";
 import type { ApplicationScripts, BadScripts, CheckTrust, ScriptSource } from "../application-scripts.ts";
+import { findDanglingLink } from "./dangling-link.ts";
 import { byCodeUnit, type FoundScripts } from "./found-scripts.ts";
 
 type HookKind = {
@@ -39,10 +41,12 @@ export async function readHookFolders(
 ): Promise<FoundScripts> {
 	const applications: ApplicationScripts[] = [];
 	const bad: BadScripts[] = [];
+	const notes: string[] = [];
 	const seen = new Set<string>();
 	for (const folder of folders) {
 		try {
-			const hooks = await findHooks(folder);
+			const { hooks, unused } = await findHooks(folder);
+			notes.push(...unused);
 			if (hooks.length === 0) continue;
 			await given.checkTrust(folder);
 			for (const hook of hooks) {
@@ -55,7 +59,7 @@ export async function readHookFolders(
 			bad.push({ name: `${kind.source} ${folder}`, error: asStillpointError(error), onFailure: kind.onFailure });
 		}
 	}
-	return { applications, bad, notes: [] };
+	return { applications, bad, notes };
 
 	/** Unique also when two folders hold different files of the same name. */
 	function nameOf(hook: string): string {
@@ -86,29 +90,48 @@ export async function readHookFolders(
 	}
 }
 
-/** File names of what would be called, sorted. */
-async function findHooks(folder: string): Promise<string[]> {
-	let entries: string[];
+/** File names of what would be called, sorted; and for people what looks as if it were meant, and is not called. */
+async function findHooks(folder: string): Promise<{ hooks: string[]; unused: string[] }> {
+	const fault = (what: string, cause?: unknown) =>
+		new StillpointError("script-config-invalid", `${folder}: ${what}`, { cause });
+	let entries: Buffer[];
 	try {
-		entries = await readdir(folder);
+		entries = await readdir(folder, { encoding: "buffer" });
 	} catch (cause) {
 		const { code, message } = cause as NodeJS.ErrnoException;
-		if (code === "ENOENT") return [];
-		throw new StillpointError("script-config-invalid", `${folder}: ${message}`, { cause });
+		if (code !== "ENOENT") throw fault(message, cause);
+		const dangling = await findDanglingLink(folder);
+		if (dangling !== undefined) throw fault(`the link ${dangling} leads to nothing`);
+		return { hooks: [], unused: [] };
 	}
-	const names = entries.filter((name) => !name.startsWith(".") && !leftBehind.test(name));
-	const runnable = await Promise.all(names.map((name) => isExecutableFile(join(folder, name))));
-	const hooks = names.filter((_, index) => runnable[index]).sort(byCodeUnit);
-	if (hooks.length > maxHooks)
-		throw new StillpointError("script-config-invalid", `${folder}: more than ${maxHooks} files`);
-	return hooks;
+	const strange = entries.find((entry) => !isUtf8(entry));
+	if (strange !== undefined) throw fault(`the name ${strange.toString("latin1")} is no UTF-8: rename it`);
+	const names = entries.map(String).filter((name) => !name.startsWith(".") && !leftBehind.test(name));
+	const looks = await Promise.all(names.sort(byCodeUnit).map((name) => lookAt(folder, name)));
+	const hooks = names.filter((_, index) => looks[index] === "executable");
+	if (hooks.length > maxHooks) throw fault(`more than ${maxHooks} files`);
+	const unused = names.flatMap((name, index) => {
+		const why = whyUnused[looks[index] ?? ""];
+		return why === undefined ? [] : [`${join(folder, name)} is not called: it ${why}`];
+	});
+	return { hooks, unused: unused.slice(0, maxHooks) };
 }
 
-async function isExecutableFile(path: string): Promise<boolean> {
-	try {
-		await access(path, constants.X_OK);
-		return (await stat(path)).isFile();
-	} catch {
-		return false;
-	}
+const whyUnused: Readonly<Record<string, string>> = {
+	dangling: "leads to nothing",
+	"not-executable": "is not executable",
+	noexec: "lies on a mount with noexec",
+};
+
+async function lookAt(folder: string, name: string): Promise<string> {
+	const path = join(folder, name);
+	const found = await stat(path).catch(() => undefined);
+	if (found === undefined) return "dangling";
+	if (!found.isFile()) return "none";
+	if ((found.mode & 0o111) === 0) return "not-executable";
+	// Root may execute it then, unless the mount forbids it.
+	return await access(path, constants.X_OK).then(
+		() => "executable",
+		() => "noexec",
+	);
 }
