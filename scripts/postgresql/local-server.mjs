@@ -1,15 +1,19 @@
 /** A server's folders and processes, as this machine shows them. */
-import { existsSync, lstatSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { exits, HoldError } from "../kit/hold-session.mjs";
+import { findProcessIn, readIdentity, readProcess, requireSameView } from "../kit/local-process.mjs";
 
 /** How often the processes are looked at; /proc answers in microseconds, frozen disks or not. */
 const watchEveryMs = 100;
 
-/** Where everything lies that a recovery reads: the data folder, what of it is elsewhere by a link, the tablespaces. */
+/**
+ * Where everything lies that a recovery reads: the data folder, what of it is elsewhere by a link (whole databases, too),
+ * the tablespaces.
+ */
 export function listStorage(dataFolder) {
 	try {
-		const links = readdirSync(dataFolder).filter((entry) => lstatSync(join(dataFolder, entry)).isSymbolicLink());
+		const links = ["", "base"].flatMap((folder) => listLinks(dataFolder, folder));
 		const spaces = readdirSync(join(dataFolder, "pg_tblspc")).filter((entry) => /^\d+$/.test(entry));
 		return {
 			"the data folder": dataFolder,
@@ -24,14 +28,20 @@ export function listStorage(dataFolder) {
 	}
 }
 
+function listLinks(dataFolder, folder) {
+	return readdirSync(join(dataFolder, folder))
+		.map((entry) => join(folder, entry))
+		.filter((entry) => lstatSync(join(dataFolder, entry), { throwIfNoEntry: false })?.isSymbolicLink());
+}
+
 /** `identity` of the folder itself; `systemIdentifier` of the cluster in it, which begins global/pg_control. */
 export function readFolderIdentity(dataFolder) {
 	try {
-		const { dev, ino } = statSync(dataFolder, { bigint: true });
+		const identity = readIdentity(dataFolder);
 		const control = readFileSync(join(dataFolder, "global/pg_control"));
 		const isLittle = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 		const systemIdentifier = String(isLittle ? control.readBigUInt64LE(0) : control.readBigUInt64BE(0));
-		return { identity: `${dev}:${ino}`, systemIdentifier };
+		return { identity, systemIdentifier };
 	} catch (error) {
 		throw unreadable(dataFolder, error);
 	}
@@ -44,35 +54,18 @@ function unreadable(dataFolder, error) {
 
 /**
  * The process that the server knows by the number `pid`, and its parent. Each process of a server works in the data
- * folder, whatever mount and process namespaces it lives in; one of another machine does not.
+ * folder.
+ *
+ * @throws HoldError `config` when it finds its storage elsewhere than we do
  */
-export function findServerProcess(pid, folderIdentity) {
-	for (const entry of readdirSync("/proc")) {
-		if (!/^\d+$/.test(entry)) continue;
-		try {
-			const numbers = /^NSpid:\s*(.+)$/m.exec(readFileSync(`/proc/${entry}/status`, "utf8"))?.[1].split(/\s+/);
-			if (numbers?.at(-1) !== String(pid)) continue;
-			const { dev, ino } = statSync(`/proc/${entry}/cwd`, { bigint: true });
-			if (`${dev}:${ino}` !== folderIdentity) continue;
-			const backend = readProcess(Number(entry));
-			return {
-				process: { what: "the server's process of this connection", ...backend },
-				parent: { what: "the server", ...readProcess(backend.parentPid) },
-			};
-		} catch (error) {
-			if (error.code === "EACCES")
-				throw new HoldError(exits.denied, "the server's processes can't be looked at: run as root or as its user");
-			// Ended meanwhile.
-		}
-	}
-	return undefined;
-}
-
-/** proc(5): the name in parentheses may hold anything; state is field 3, the parent 4, the start time 22. */
-export function readProcess(pid) {
-	const text = readFileSync(`/proc/${pid}/stat`, "utf8");
-	const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-	return { pid, state: fields[0], parentPid: Number(fields[1]), startTime: fields[19] };
+export function findServerProcess(pid, dataFolder, { identity }, storage) {
+	const backend = findProcessIn(identity, pid);
+	if (backend === undefined) return undefined;
+	requireSameView(backend.pid, dataFolder, storage);
+	return {
+		process: { what: "the server's process of this connection", ...backend },
+		parent: { what: "the server", ...readProcess(backend.parentPid) },
+	};
 }
 
 /** Tells when one of the processes has ended. */

@@ -109,6 +109,7 @@ class PostgresqlHold {
 		stop.throwIfAborted();
 		const server = await this.#readServer();
 		checkVersion(server.version);
+		checkPort(server, this.#options.dataFolder);
 		checkRole(server, this.#options.role);
 		await this.#checkRights(server);
 		const dataFolder = this.#options.dataFolder ?? server.dataFolder;
@@ -117,7 +118,7 @@ class PostgresqlHold {
 		const folder = readFolderIdentity(dataFolder);
 		if (folder.systemIdentifier !== server.systemIdentifier)
 			throw new HoldError(exits.config, `${dataFolder} is not the data folder of the server that answers`);
-		const found = findServerProcess(server.backendPid, folder.identity);
+		const found = findServerProcess(server.backendPid, dataFolder, folder, storage);
 		if (found === undefined) {
 			throw new HoldError(
 				exits.config,
@@ -153,6 +154,8 @@ class PostgresqlHold {
 			`SELECT json_build_object(
 				'version', current_setting('server_version_num')::int / 10000,
 				'backendPid', pg_backend_pid(),
+				'port', current_setting('port'),
+				'clientPort', :'PORT',
 				'startedAt', pg_postmaster_start_time(),
 				'inRecovery', pg_is_in_recovery(),
 				'timeline', CASE WHEN pg_is_in_recovery() THEN NULL ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END,
@@ -200,6 +203,15 @@ function checkVersion(version) {
 		);
 	if (version > newestTested)
 		process.stderr.write(`${name}: PostgreSQL ${version} is newer than ${newestTested}, the newest that was tried\n`);
+}
+
+/** A pooler keeps its connection to the server, and with it backup mode, when ours ends. Containers change ports, too. */
+function checkPort({ port, clientPort }, namedFolder) {
+	if (port === clientPort || namedFolder !== undefined) return;
+	throw new HoldError(
+		exits.config,
+		`port ${clientPort} leads to a server on port ${port}: connect past a pooler (of a server in a container: --data-folder)`,
+	);
 }
 
 function checkRole({ inRecovery }, role) {

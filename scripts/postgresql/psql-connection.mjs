@@ -1,6 +1,6 @@
 /** Statements and their answers over one psql, which is one connection. */
 import { exits, HoldError } from "../kit/hold-session.mjs";
-import { readProcess } from "./local-server.mjs";
+import { readProcess } from "../kit/local-process.mjs";
 
 /** Errors of the server by SQLSTATE (its documentation's appendix A), where they mean something of their own. */
 const meanings = {

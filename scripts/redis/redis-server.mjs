@@ -3,6 +3,7 @@ import { statfsSync } from "node:fs";
 import { join } from "node:path";
 import { requireCovered } from "../kit/covered-folders.mjs";
 import { exits, HoldError } from "../kit/hold-session.mjs";
+import { findProcessIn, readIdentity, requireSameView } from "../kit/local-process.mjs";
 
 /** The first with CLIENT PAUSE ... WRITE. */
 const oldest = [6, 2];
@@ -30,16 +31,39 @@ export async function readServer(client, { role: wantedRole, dataFolder }) {
 	const folder = dataFolder ?? (await client.config("dir"));
 	if (folder === undefined) throw new HoldError(exits.config, "CONFIG GET dir is not answered: name --data-folder");
 	const isCluster = info.get("cluster_enabled") === "1";
-	return { keeps: isAof ? "aof" : "rdb", folder, runId: info.get("run_id"), role, isCluster };
+	const pid = Number(info.get("process_id"));
+	return { keeps: isAof ? "aof" : "rdb", folder, runId: info.get("run_id"), pid, role, isCluster };
 }
 
 /** The append-only files may lie elsewhere by a symbolic link; an RDB is always made new in the folder itself. */
-export async function requireServerCovered(client, { keeps, folder }, input) {
+export async function requireServerCovered(client, { keeps, folder, pid }, input) {
 	requireCovered(input, { "its data folder": folder });
+	// It works in its data folder, and names it: another machine's may have the same name.
+	const server = findProcessIn(readFolderIdentity(folder), pid);
+	if (server === undefined)
+		throw new HoldError(
+			exits.config,
+			`the server that answers is not this machine's: its process ${pid} does not work in ${folder} here`,
+		);
 	if (keeps === "rdb") return;
 	// A folder since 7.0, before that one file.
 	const name = (await client.config("appenddirname")) ?? (await client.config("appendfilename"));
-	if (name !== undefined) requireCovered(input, { "its append-only file": join(folder, name) });
+	if (name === undefined) return;
+	const files = { "its append-only file": join(folder, name) };
+	requireCovered(input, files);
+	requireSameView(server.pid, folder, files);
+}
+
+function readFolderIdentity(folder) {
+	try {
+		return readIdentity(folder);
+	} catch (error) {
+		throw unreadable(folder, error);
+	}
+}
+
+function unreadable(folder, error) {
+	return new HoldError(exits.missing, `its data folder (${folder}) can't be looked at: ${error.code}`);
 }
 
 /**
@@ -53,7 +77,7 @@ export async function requireSpaceToSave(client, { folder }) {
 		const { bavail, bsize } = statfsSync(folder);
 		freeBytes = bavail * bsize;
 	} catch (error) {
-		throw new HoldError(exits.missing, `its data folder (${folder}) can't be looked at: ${error.code}`);
+		throw unreadable(folder, error);
 	}
 	if (freeBytes >= neededBytes) return;
 	const [needed, free] = [neededBytes, freeBytes].map((bytes) => `${Math.ceil(bytes / 1024 / 1024)} MiB`);

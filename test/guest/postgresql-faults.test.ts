@@ -1,7 +1,10 @@
 /** What goes wrong around a PostgreSQL server that is held: no label better than the truth, and it takes writes again. */
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { chmod, readFile, writeFile } from "node:fs/promises";
+import { chmod, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { connect, createServer } from "node:net";
 import { join } from "node:path";
+import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startHoldScript } from "../fixtures/hold-script.ts";
 import { type LoopFileSystem, makeLoopFileSystem, requireTools } from "../fixtures/loop-file-system.ts";
@@ -14,6 +17,7 @@ import { takeSnapshot, toFrozen } from "../fixtures/snapshot-asker.ts";
 import { useSnapshotBench } from "../fixtures/snapshot-bench.ts";
 import type { TestHost } from "../fixtures/snapshot-host.ts";
 
+const { readSuperblock } = await import(join(import.meta.dirname, "../../scripts/kit/covered-folders.mjs"));
 const missing = requireTools("root", "mkfs.ext4", "losetup", "mount", "fsfreeze", "setpriv", "psql");
 const program = "postgresql/postgresql-hold.mjs";
 const secret = "correct-secret";
@@ -178,6 +182,18 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 			await expectRefusal(["--credentials", await credentials(secret)], 69, /too many connections/);
 		});
 
+		test("that speaks to a pooler, which would keep backup mode when psql ends", async () => {
+			const own = join(shop.socketFolder, ".s.PGSQL.5432");
+			const pooler = createServer((client) => void client.pipe(connect(own)).pipe(client));
+			await once(pooler.listen(join(shop.socketFolder, ".s.PGSQL.6432")), "listening");
+			try {
+				await shop.query("ALTER ROLE keeper CONNECTION LIMIT -1");
+				await expectRefusal(["--credentials", await credentials(secret), "--port", "6432"], 78, /a pooler/);
+			} finally {
+				pooler.close();
+			}
+		});
+
 		test("whose file others can read, or that lacks its section, is not used", async () => {
 			const open = await credentials(secret);
 			await chmod(open, 0o640);
@@ -185,6 +201,43 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 			const other = join(bench.dir, "other-section");
 			await writeFile(other, "[shop]\nuser=keeper\n", { mode: 0o600 });
 			await expectRefusal(["--credentials", other], 78, /no section \[stillpoint\]/);
+		});
+	});
+
+	describe("is refused, as its copy would lack something:", () => {
+		test("a server in a mount namespace of its own, with its log on another disk than it seems here", async () => {
+			const own = join(shop.dataFolder, "pg_wal");
+			const elsewhere = join(bench.one.mountPoint, "pg_wal");
+			await shop.stop();
+			await execa("cp", ["-a", own, elsewhere]);
+			await shop.start([{ from: elsewhere, to: own }]);
+			await expectRefusal([], 78, /the write-ahead log .* is another folder for the server/);
+			await shop.stop();
+			await execa("cp", ["-a", `${elsewhere}/.`, own]);
+			await takesWritesAgain();
+			await using held = startHoldScript(program, here());
+			expect(await held.line()).toBe("ready");
+		});
+
+		test("one of whose databases lies elsewhere by a link", async () => {
+			const oid = await shop.query("SELECT oid FROM pg_database WHERE datname = 'template1'");
+			const [own, elsewhere] = [join(shop.dataFolder, "base", oid), join(bench.one.mountPoint, "database")];
+			await shop.stop();
+			await execa("cp", ["-a", own, elsewhere]);
+			await rename(own, `${own}.own`);
+			await symlink(elsewhere, own);
+			await shop.start();
+			const superblock = readSuperblock(disk.mountPoint);
+			const input = { fileSystems: [{ mountPoint: disk.mountPoint, superblock }] };
+			await using refused = startHoldScript(program, here(), { input });
+			expect(await refused.ended).toBe(78);
+			expect(refused.output()).toContain(`base/${oid} (${own}) is not in the snapshot`);
+			await shop.stop();
+			await rm(own);
+			await rename(`${own}.own`, own);
+			await takesWritesAgain();
+			await using held = startHoldScript(program, here(), { input });
+			expect(await held.line()).toBe("ready");
 		});
 	});
 

@@ -224,6 +224,13 @@ describe.skipIf(missing)(`Redis held${missing ? `: ${missing}` : ""}`, () => {
 			await poll(() => isWritable(server)).toBe(true);
 		});
 
+		test("a server that does not work in the folder that is looked at: another machine's has the same names", async () => {
+			const [server, other] = await Promise.all([start(), start({ folder: join(folder, "other") })]);
+			await refused(hold(server, "--data-folder", join(folder, "other")), 78, "is not this machine's");
+			const held = hold(other, "--data-folder", join(folder, "other"));
+			expect(await held.line()).toBe("ready");
+		});
+
 		test("a disk without space for a save, and the server goes on writing", async () => {
 			const mount = stack.use(await mountSmall(join(folder, "data"), 2048));
 			const server = await start({ args: rdb, socketFolder: folder });
