@@ -10,6 +10,7 @@ import { requireTools } from "../fixtures/required-tools.ts";
 
 const kit = join(import.meta.dirname, "../../scripts/kit");
 const program = join(import.meta.dirname, "../fixtures/scripts/kit-hold.mjs");
+const { commandAs } = await import(`${kit}/command-as.mjs`);
 const { ClientProcess } = await import(`${kit}/client-process.mjs`);
 const { readCredentialsFile } = await import(`${kit}/credentials-file.mjs`);
 const { requireCovered, readSuperblock } = await import(`${kit}/covered-folders.mjs`);
@@ -234,6 +235,23 @@ describe.concurrent("a client", () => {
 });
 
 const noRoot = requireTools("root");
+describe.skipIf(noRoot)(`another user's command${noRoot ? `: ${noRoot}` : ""}`, () => {
+	test("runs in that user's group, which may have another name than the user, and in no group of ours", () => {
+		const read = (...words: string[]) => execFileSync("id", words, { encoding: "utf8" });
+		// nobody's is nogroup on some systems, as oracle's is oinstall.
+		for (const user of ["nobody", "daemon"]) {
+			const [program, args] = commandAs(user, "id", []);
+			expect(execFileSync(program, args, { encoding: "utf8" })).toBe(read(user));
+		}
+	});
+
+	test("of a user that there is not is refused by name", () => {
+		expect(() => commandAs("no-such-user", "id", [])).toThrow(
+			expect.objectContaining({ exitCode: 78, message: "no user no-such-user here" }),
+		);
+	});
+});
+
 describe.skipIf(noRoot)(`a credentials file${noRoot ? `: ${noRoot}` : ""}`, () => {
 	let folder: string;
 	let path: string;
