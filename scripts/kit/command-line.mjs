@@ -49,6 +49,12 @@ export function refusePositionals(positionals) {
 	if (positionals.length > 0) throw new HoldError(exits.usage, `${positionals[0]}: not expected here`);
 }
 
+/** What is in a credentials file is for nobody else, and a process shows its environment to whom it runs as. */
+export function refuseOtherUser(values) {
+	if (values.credentials !== undefined && values["os-user"] !== undefined)
+		throw new HoldError(exits.usage, "either --credentials, which is closed to all others, or --os-user");
+}
+
 /** @throws HoldError `usage` */
 export function wholeNumber(option, text, min, max) {
 	const number = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;

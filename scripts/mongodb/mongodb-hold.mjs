@@ -12,7 +12,14 @@
  */
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { absolutePath, readCommandLine, refusePositionals, serverOptions, wholeNumber } from "../kit/command-line.mjs";
+import {
+	absolutePath,
+	readCommandLine,
+	refuseOtherUser,
+	refusePositionals,
+	serverOptions,
+	wholeNumber,
+} from "../kit/command-line.mjs";
 import { requireCovered } from "../kit/covered-folders.mjs";
 import { exits, HoldError, runSession } from "../kit/hold-session.mjs";
 import { Mongosh } from "./mongosh.mjs";
@@ -41,6 +48,7 @@ const options = readCommandLine(
 	},
 	(values, positionals) => {
 		refusePositionals(positionals);
+		refuseOtherUser(values);
 		if (!["primary", "replica", "any"].includes(values.role))
 			throw new HoldError(exits.usage, "--role is one of primary, replica, any");
 		return {

@@ -1,7 +1,7 @@
 /** What the command line of the PostgreSQL hold says, and how psql is told. */
 import { readdirSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { absolutePath, refusePositionals, serverOptions, wholeNumber } from "../kit/command-line.mjs";
+import { absolutePath, refuseOtherUser, refusePositionals, serverOptions, wholeNumber } from "../kit/command-line.mjs";
 import { exits, HoldError } from "../kit/hold-session.mjs";
 
 export const usage = `usage: postgresql-hold.mjs [--socket FOLDER | --host NAME] [--port N] [--user NAME] [--database NAME]
@@ -27,8 +27,7 @@ export function checkOptions(values, positionals) {
 		throw new HoldError(exits.usage, "--role is primary, replica or any");
 	if (values.socket !== undefined && values.host !== undefined)
 		throw new HoldError(exits.usage, "either --socket or --host");
-	if (values.credentials !== undefined && values["os-user"] !== undefined)
-		throw new HoldError(exits.usage, "either --credentials, which is closed to all others, or --os-user");
+	refuseOtherUser(values);
 	const isOwnRole = values.credentials === undefined && process.geteuid() === 0;
 	return {
 		socket: absolutePath("--socket", values.socket),

@@ -10,7 +10,14 @@
  * 5. On `release` proves that no write was let through, CLIENT UNPAUSE.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { absolutePath, readCommandLine, refusePositionals, serverOptions, wholeNumber } from "../kit/command-line.mjs";
+import {
+	absolutePath,
+	readCommandLine,
+	refuseOtherUser,
+	refusePositionals,
+	serverOptions,
+	wholeNumber,
+} from "../kit/command-line.mjs";
 import { exits, HoldError, runSession } from "../kit/hold-session.mjs";
 import { RedisClient, readConnection } from "./redis-client.mjs";
 import { RedisPause } from "./redis-pause.mjs";
@@ -37,6 +44,7 @@ const options = readCommandLine(
 	},
 	(values, positionals) => {
 		refusePositionals(positionals);
+		refuseOtherUser(values);
 		if (!["primary", "replica", "any"].includes(values.role))
 			throw new HoldError(exits.usage, "--role is one of primary, replica, any");
 		return {

@@ -208,6 +208,12 @@ describe.skipIf(missing)(`Redis held${missing ? `: ${missing}` : ""}`, () => {
 		expect(held.output()).not.toMatch(/secret/);
 	});
 
+	test("a password is handed to no other user's process, who could read its environment", async () => {
+		const server = await start({ password: "correct-secret" });
+		const path = await credentials("password = correct-secret\n");
+		await refused(hold(server, "--credentials", path, "--os-user", "nobody"), 64, "either --credentials");
+	});
+
 	describe("what can't be held is refused in a sentence:", () => {
 		test("a cache, a replica, data elsewhere, no server", async () => {
 			const cache = await start({ folder: join(folder, "cache"), args: ["--appendonly", "no", "--save", ""] });
