@@ -90,15 +90,24 @@ export const fileSystemReportSchema = z.object({
 });
 export type FileSystemReport = z.infer<typeof fileSystemReportSchema>;
 
+/** What kind of configuration names a script. */
+export const scriptSourceSchema = z.enum(["drop-in", "azure-script", "azure-workload", "qemu-hook", "vmware-hook"]);
+export type ScriptSource = z.infer<typeof scriptSourceSchema>;
+
 export const scriptReportSchema = z.object({
 	name: z.string(),
+	/** Absent where it is not known any more: a job that was killed is undone. */
+	source: scriptSourceSchema.optional(),
 	phase: z.enum(["pre", "post", "session"]),
 	exitCode: z.int().optional(),
 	signal: z.string().optional(),
 	timedOut: z.boolean().default(false),
 	/** Of a script that may be tried again: how often it was started. */
 	attempts: z.int().positive().optional(),
-	/** Session scripts: whether it proved that it held from before the freeze until after the thaw. */
+	/**
+	 * Session scripts: whether it proved that it held from before the freeze until after the thaw. Absent: it was never
+	 * ready, so that there was no hold.
+	 */
 	held: z.boolean().optional(),
 	durationMs: ms,
 	outputTail: z.string(),

@@ -41,10 +41,11 @@ export function buildReport(
 }
 
 /** A configuration that can't be run stands where its first script would. */
-function badScriptReport({ name, error: { code, message, traits, details } }: BadScripts): ScriptReport {
+function badScriptReport({ name, source, error: { code, message, traits, details } }: BadScripts): ScriptReport {
 	const known = Object.keys(details).length === 0 ? {} : { details: { ...details } };
 	return {
 		name,
+		source,
 		phase: "pre",
 		timedOut: false,
 		durationMs: 0,

@@ -231,6 +231,25 @@ describe("the applications of a job", () => {
 		expect(applications.evidence()).toEqual([{ name: "a", proved: false, holdLost: true, bad: true }]);
 	});
 
+	test("a session that was never ready failed, and lost no hold", async () => {
+		const command = [script("exits-3.sh")];
+		const never = {
+			...session("a"),
+			onFailure: "continue",
+			session: { command, deadlineMs: 5000, retries: 0 },
+		} as const;
+		const applications = applicationsOf([never, session("b")]);
+		await applications.quiet(AbortSignal.timeout(30_000));
+		await applications.resume("snapshot");
+		expect(applications.evidence()).toEqual([
+			{ name: "a", proved: false, holdLost: false, bad: true },
+			{ name: "b", proved: true, holdLost: false },
+		]);
+		const found = applications.reports.find(({ name }) => name === "a");
+		expect(found).toMatchObject({ phase: "session", source: "drop-in", exitCode: 3, error: { code: "script-failed" } });
+		expect(found?.held).toBeUndefined();
+	});
+
 	test("letting go twice runs nothing twice", async () => {
 		const applications = applicationsOf([pair("a")]);
 		await applications.quiet(AbortSignal.timeout(30_000));

@@ -76,6 +76,24 @@ describe("Azure's codes", () => {
 		expect(findScriptFault({ scripts: [well, { ...script, phase: "post", error }, { ...well, error }] })).toBe(309);
 	});
 
+	test.each([
+		["was never held", "session", undefined, "script-failed", 500],
+		["can't be started", "session", undefined, "script-untrusted", 500],
+		["was not held in time", "session", undefined, "script-timeout", 510],
+		["lost its hold", "session", false, "script-hold-lost", 509],
+		["was not let go in time", "session", false, "script-timeout", 504],
+		["was let go with a fault", "session", false, "script-failed", 504],
+		["was not undone", "post", undefined, "script-failed", 504],
+	] as const)("a database of workload.conf that %s has its own", (_what, phase, held, code, expected) => {
+		const error = { code, message: "", retryable: true };
+		const about = { name: "a", durationMs: 1, outputTail: "", timedOut: false };
+		const script = { ...about, source: "azure-workload", phase, held, error } as const;
+		expect(azureCodeOf(error, { scripts: [script] })).toBe(expected);
+		expect(findScriptFault({ scripts: [script] })).toBe(expected);
+		const other = findScriptFault({ scripts: [{ ...script, source: "drop-in" }] });
+		expect(other === expected).toBe(code === "script-hold-lost");
+	});
+
 	test("docs/azure.md lists each of them, and each error of ours that has one of its own", () => {
 		for (const [code, { name, health }] of Object.entries(azureCodes)) {
 			const errors = errorCodes.filter((one) => String(codeOfError[one]) === code);

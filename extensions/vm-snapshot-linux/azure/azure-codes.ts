@@ -4,7 +4,7 @@
  */
 import { type ErrorCode, StillpointError } from "../../../contracts/errors.ts";
 import type { Level } from "../../../contracts/level.ts";
-import type { Report } from "../../../contracts/report.ts";
+import type { Report, ScriptReport } from "../../../contracts/report.ts";
 
 type Health = "green" | "yellow" | "red";
 
@@ -43,11 +43,14 @@ export const azureCodes = {
 	317: row("PluginConfigPermission", "yellow"),
 	318: row("PluginConfigOwner", "yellow"),
 	402: row("GuestAgentInvokedCommandTooLate", "red"),
+	500: row("WorkloadPre", "yellow"),
 	501: row("WorkloadConfParsing", "yellow"),
 	502: row("WorkloadInvalidRole", "yellow"),
 	503: row("WorkloadInvalidName", "yellow"),
+	504: row("WorkloadPost", "yellow"),
 	505: row("WorkloadAuthorizationMissing", "yellow"),
 	509: row("WorkloadQuiescingError", "yellow"),
+	510: row("WorkloadQuiescingTimeout", "yellow"),
 	556: row("HostSnapshotRemoteServerError", "red"),
 	761: row("SnapshotFailedRestrictedNetwork", "red"),
 } as const satisfies Record<number, { readonly name: string; readonly health: Health }>;
@@ -162,6 +165,7 @@ export function azureCodeOf(error: CodedError, report?: Pick<Report, "scripts">)
 	const [first] = failed;
 	const told = first?.error === undefined ? undefined : ownCodeOf(first.error);
 	if (told !== undefined) return told;
+	if (first?.source === "azure-workload") return workloadCodeOf(first);
 	const code = codeOfError[error.code];
 	const onlyPost = failed.length > 0 && failed.every(({ phase }) => phase === "post");
 	return onlyPost ? (ofPostPhase[code] ?? code) : code;
@@ -171,6 +175,13 @@ export function azureCodeOf(error: CodedError, report?: Pick<Report, "scripts">)
 export function findScriptFault(report: Pick<Report, "scripts">): AzureCode | undefined {
 	const failed = report.scripts.find(({ error }) => error !== undefined);
 	return failed?.error === undefined ? undefined : azureCodeOf(failed.error, { scripts: [failed] });
+}
+
+/** Of a database in workload.conf. One that was never held is told otherwise than one that lost its hold. */
+function workloadCodeOf({ phase, held, error }: ScriptReport): AzureCode {
+	if (error?.code === "script-hold-lost") return 509;
+	if (phase === "post" || held !== undefined) return 504;
+	return error?.code === "script-timeout" ? 510 : 500;
 }
 
 function ownCodeOf({ details }: CodedError): AzureCode | undefined {

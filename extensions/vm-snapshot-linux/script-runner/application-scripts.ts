@@ -1,4 +1,5 @@
 import type { StillpointError } from "../../../contracts/errors.ts";
+import type { ScriptSource } from "../../../contracts/report.ts";
 
 /** One call of a script: program and arguments; no shell. */
 export type ScriptStep = {
@@ -10,9 +11,6 @@ export type ScriptStep = {
 	/** Attempts after the first. */
 	readonly retries: number;
 };
-
-/** What kind of configuration names the scripts. */
-export type ScriptSource = "drop-in" | "azure-script" | "azure-workload" | "qemu-hook" | "vmware-hook";
 
 /** The scripts of one application, whatever kind of configuration names them. */
 export type ApplicationScripts = {
@@ -44,6 +42,7 @@ export type ApplicationScripts = {
 /** A configuration that says nothing that could be run. It is an application that can't be proved quiet. */
 export type BadScripts = {
 	readonly name: string;
+	readonly source: ScriptSource;
 	readonly error: StillpointError;
 	/** Its own word, where that could still be read. */
 	readonly onFailure: "fail" | "continue";

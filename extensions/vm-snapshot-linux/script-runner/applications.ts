@@ -154,7 +154,7 @@ export class Applications {
 		const end = { outcome, ...(recoveryPoint === undefined ? {} : { recoveryPoint }) };
 		for (const started of this.#started.toReversed()) {
 			const { scripts, session, undo, mark, user } = started;
-			if (session !== undefined) this.#record(started, await session.release(outcome));
+			if (session !== undefined) this.#record(started, await releaseOf(session, outcome));
 			if (scripts.post !== undefined) {
 				const step = runnableStep(scripts, "post", scripts.post, { mark, user, outcome });
 				const options = { end, onRuns: undo.runs("post") };
@@ -166,17 +166,23 @@ export class Applications {
 	}
 
 	#record(started: Started, report: ScriptReport): void {
-		this.reports.push(report);
+		this.reports.push({ ...report, source: started.scripts.source });
 		if (report.held === false) started.holdLost = true;
 		if (report.error === undefined) return;
 		started.failure ??= new StillpointError(report.error.code, report.error.message);
 	}
 }
 
+/** What was never ready lost no hold. */
+async function releaseOf(session: SessionScript, outcome: ScriptOutcome): Promise<ScriptReport> {
+	const { held, ...report } = await session.release(outcome);
+	return session.failure !== undefined || held === undefined ? report : { ...report, held };
+}
+
 /** Nothing of it was started. */
-function refusal({ application: name, session }: ApplicationScripts, failure: StillpointError): ScriptReport {
+function refusal({ application: name, source, session }: ApplicationScripts, failure: StillpointError): ScriptReport {
 	const phase = session === undefined ? "pre" : "session";
-	return { name, phase, timedOut: false, durationMs: 0, outputTail: "", error: scriptFailure(failure) };
+	return { name, source, phase, timedOut: false, durationMs: 0, outputTail: "", error: scriptFailure(failure) };
 }
 
 function undoStepOf({ session, pre, post, runAs, ...scripts }: ApplicationScripts, mark: string): UndoStep {

@@ -41,7 +41,7 @@ export async function readAzureScripts(folder: string, checkTrust: CheckTrust): 
 		freezeDisabledBy: undefined as string | undefined,
 	};
 	const fault = (name: string, error: unknown, onFailure: BadScripts["onFailure"] = "continue") =>
-		void found.bad.push({ name, error: asStillpointError(error), onFailure });
+		void found.bad.push({ name, source: "azure-script", error: asStillpointError(error), onFailure });
 	let host: AzurePluginHost;
 	try {
 		host = await readPluginHost(folder, checkTrust);

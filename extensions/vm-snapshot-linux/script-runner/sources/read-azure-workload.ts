@@ -54,7 +54,7 @@ export async function readAzureWorkload(folder: string, checkTrust: CheckTrust):
 		} as const;
 		return { applications: [application], bad: [], notes: workload.notes, isNamed: true };
 	} catch (error) {
-		const bad = [{ name, error: asStillpointError(error), onFailure: "continue" } as const];
+		const bad = [{ name, source: "azure-workload", error: asStillpointError(error), onFailure: "continue" } as const];
 		return { ...nothingFound, bad, isNamed: text !== undefined && namesWorkload(text, path) };
 	}
 }

@@ -36,7 +36,7 @@ export async function readDropIns(folder: string, checkTrust: CheckTrust): Promi
 			const dropIn = parseDropIn(content, path);
 			if (dropIn.enabled) scripts.push(applicationOf(name, dropIn));
 		} catch (error) {
-			bad.push({ name, error: asStillpointError(error), onFailure: onFailureOf(content) });
+			bad.push({ name, source: "drop-in", error: asStillpointError(error), onFailure: onFailureOf(content) });
 		}
 	}
 	return { scripts, bad };

@@ -8,7 +8,8 @@ import { constants } from "node:fs";
 import { access, readdir, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { asStillpointError, StillpointError } from "../../../../contracts/errors.ts";
-import type { ApplicationScripts, BadScripts, CheckTrust, ScriptSource } from "../application-scripts.ts";
+import type { ScriptSource } from "../../../../contracts/report.ts";
+import type { ApplicationScripts, BadScripts, CheckTrust } from "../application-scripts.ts";
 import { findDanglingLink } from "./dangling-link.ts";
 import { byCodeUnit, type FoundScripts } from "./found-scripts.ts";
 
@@ -56,7 +57,12 @@ export async function readHookFolders(
 				applications.push(applicationOf(join(folder, hook), nameOf(hook), given.deadlineMs));
 			}
 		} catch (error) {
-			bad.push({ name: `${kind.source} ${folder}`, error: asStillpointError(error), onFailure: kind.onFailure });
+			bad.push({
+				name: `${kind.source} ${folder}`,
+				source: kind.source,
+				error: asStillpointError(error),
+				onFailure: kind.onFailure,
+			});
 		}
 	}
 	return { applications, bad, notes };
