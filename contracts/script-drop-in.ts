@@ -9,7 +9,7 @@
  *     |    one line of JSON          |
  *     | <- "ready" on stdout -------- |  holds from here
  *     |    (freeze, snapshot, thaw)
- *     | -- "release OUTCOME" stdin -> |  proves that it held all along, lets go; OUTCOME: snapshot | no-snapshot
+ *     | -- "release OUTCOME" stdin -> |  proves that it held all along, lets go; OUTCOME: snapshot | no-snapshot | unknown
  *     | <- "held" | "lost REASON" --- |  and exit 0
  * End of stdin without `release`: lets go at once. A `post` beside a session runs after it, also when it was killed.
  * Every script finds one line of JSON on its stdin (`contracts/script-input.ts`), the same facts in its environment, and

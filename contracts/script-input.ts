@@ -7,8 +7,11 @@ import { idSchema } from "./order.ts";
 export const scriptPhaseSchema = z.enum(["pre", "post", "session", "dry-run"]);
 export type ScriptPhase = z.infer<typeof scriptPhaseSchema>;
 
-/** Whether the asker took a snapshot; `interrupted`: the job was killed, and a later run undoes it. */
-export const scriptOutcomeSchema = z.enum(["snapshot", "no-snapshot", "interrupted"]);
+/**
+ * Whether the asker took a snapshot; `unknown`: it let go as it should, and does not tell (a hypervisor that only freezes
+ * and thaws); `interrupted`: the job was killed, and a later run undoes it.
+ */
+export const scriptOutcomeSchema = z.enum(["snapshot", "no-snapshot", "unknown", "interrupted"]);
 export type ScriptOutcome = z.infer<typeof scriptOutcomeSchema>;
 
 /** The same for all scripts of a job. */

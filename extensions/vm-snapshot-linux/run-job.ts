@@ -107,11 +107,11 @@ async function makeSnapshot(job: Job): Promise<void> {
 	// Markers and the second look take their time while the asker reads what its images carry.
 	const removing = prepared?.markers.remove();
 	const taken = record.outcomes?.some(({ ok }) => ok) === true;
-	await record.applications?.resume(taken ? "snapshot" : "no-snapshot", record.recoveryPoint());
+	const isGivenUp = command.type === "release" && (order.snapshot === "reported" || command.error !== undefined);
+	const outcome = taken ? "snapshot" : command.type === "release" && !isGivenUp ? "unknown" : "no-snapshot";
+	await record.applications?.resume(outcome, record.recoveryPoint());
 	await Promise.all([lookAgain(job, counts), taken ? waitForDescription(job) : undefined, removing]);
-	if (command.type === "release" && (order.snapshot === "reported" || command.error !== undefined)) {
-		throw whyReleased(command);
-	}
+	if (isGivenUp) throw whyReleased(command);
 }
 
 async function prepareToFreeze(job: Job, signal: AbortSignal): Promise<PreparedFileSystems | undefined> {

@@ -3,7 +3,7 @@
  *
  *   1. stdin: one line of JSON with the facts of the job (absent when a person runs the script by hand).
  *   2. The script takes its hold and prints `ready`.
- *   3. stdin: `release snapshot` or `release no-snapshot`. The script proves that it held all along, lets go and
+ *   3. stdin: `release OUTCOME` (`snapshot`, `no-snapshot`, `unknown`). The script proves that it held all along, lets go and
  *      prints `held`, or `lost REASON`.
  *   4. End of stdin, SIGTERM or SIGINT at any time: it lets go at once.
  *

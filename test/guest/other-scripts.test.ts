@@ -177,6 +177,14 @@ describe.skipIf(missing)(`scripts of other agents${missing ? `: ${missing}` : ""
 			host.tell({ type: "release", jobId: host.jobId });
 			await host.report();
 			expect(await told()).toEqual(["one freeze", "one thaw", "one freeze", "one freezeFail"]);
+			await writeFile(join(folder, "told"), "");
+			for (const error of [undefined, { code: "snapshot-failed", message: "x" } as const]) {
+				const silent = await start({ ...application, snapshot: "unknown" }, vmware());
+				await toFrozen(silent);
+				silent.tell({ type: "release", jobId: silent.jobId, ...(error && { error }) });
+				expect((await silent.report()).held).toBe("application");
+			}
+			expect(await told()).toEqual(["one freeze", "one thaw", "one freeze", "one freezeFail"]);
 			await writeHook("two", "exit 1");
 			await writeFile(join(folder, "told"), "");
 			expect((await failingBeforeFreeze(application, vmware())).error?.code).toBe("script-failed");
@@ -217,6 +225,13 @@ describe.skipIf(missing)(`scripts of other agents${missing ? `: ${missing}` : ""
 		});
 		await writeConfig({});
 		expect(await guest.run()).toMatchObject({ status: "success", code: 0 });
+		await writeFile(join(folder, "workload.conf"), "[workload]\nworkload_name = mysql\ncredString = /nowhere\n");
+		const unheld = await guest.run();
+		expect(unheld).toMatchObject({ status: "success", code: 1 });
+		expect(readTold(unheld)).toMatchObject({
+			report: { because: ["script-failed"], scripts: [{ name: "mysql", source: "azure-workload" }] },
+			inner: { vmHealthInfo: { vmHealthState: 128, vmHealthStatusCode: 500 } },
+		});
 	});
 
 	function start(

@@ -4,7 +4,7 @@ import type { ScriptSource } from "../../../contracts/report.ts";
 /** One call of a script: program and arguments; no shell. */
 export type ScriptStep = {
 	readonly command: readonly string[];
-	/** In the place of `command` in a post phase whose outcome is not `snapshot`. */
+	/** In the place of `command` in a post phase whose outcome is `no-snapshot` or `interrupted`. */
 	readonly commandWithoutSnapshot?: readonly string[];
 	/** All attempts together; of a session: until `ready`, and again from `release` to its end. */
 	readonly deadlineMs: number;

@@ -53,7 +53,8 @@ export function runnableStep(
 	step: ScriptStep,
 	run: { mark: string; user: ScriptUser | undefined; outcome?: ScriptOutcome },
 ): RunnableStep {
-	const without = run.outcome === undefined || run.outcome === "snapshot" ? undefined : step.commandWithoutSnapshot;
+	const isWithout = run.outcome === "no-snapshot" || run.outcome === "interrupted";
+	const without = isWithout ? step.commandWithoutSnapshot : undefined;
 	return {
 		name: scripts.application,
 		phase,
