@@ -9,7 +9,13 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startHoldScript } from "../fixtures/hold-script.ts";
 import { type LoopFileSystem, makeLoopFileSystem, requireTools } from "../fixtures/loop-file-system.ts";
 import { poll } from "../fixtures/poll.ts";
-import { makeCluster, makeServerFolder, type PostgresqlServer, runAsPostgres } from "../fixtures/postgresql-cluster.ts";
+import {
+	makeCluster,
+	makeServerFolder,
+	type PostgresqlServer,
+	postgresqlProgram,
+	runAsPostgres,
+} from "../fixtures/postgresql-cluster.ts";
 import { makeShop, startWriters } from "../fixtures/postgresql-writers.ts";
 import { processTree } from "../fixtures/process-states.ts";
 import { copyProductScripts, type ProductScripts } from "../fixtures/product-scripts.ts";
@@ -272,6 +278,24 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 			expect(await other.line()).toBe("ready");
 			expect(await one.release()).toBe("held");
 			expect(await other.release("no-snapshot")).toBe("held");
+		});
+
+		test("what its label says is a backup that was begun and ended, as the write-ahead log has it", async () => {
+			await using held = startHoldScript(program, here());
+			expect(await held.line()).toBe("ready");
+			const findEnd = async (at: string) => {
+				const words = ["-p", join(shop.dataFolder, "pg_wal"), "-r", "XLOG", "-s", at];
+				const { stdout } = await execa(postgresqlProgram("pg_waldump"), words, { reject: false });
+				return /BACKUP_END (\S+)/.exec(stdout)?.[1];
+			};
+			const control = await runAsPostgres("pg_controldata", "-D", shop.dataFolder);
+			const start = /REDO location: +(\S+)/.exec(control)?.[1] ?? "";
+			expect(await findEnd(start)).toBeUndefined();
+			expect(await held.release()).toBe("held");
+			await held.ended;
+			expect(held.output()).toContain(`START WAL LOCATION: ${start} `);
+			expect(held.output()).toContain("LABEL: stillpoint\n");
+			expect(await findEnd(start)).toBe(start);
 		});
 
 		test("the end of stdin and SIGTERM let go at once", async () => {

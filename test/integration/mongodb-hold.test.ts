@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { makeClientFolder } from "../fixtures/fake-client.ts";
-import { type ShippedSession, startShippedSession } from "../fixtures/shipped-session.ts";
+import { type HoldScript, startHoldScript } from "../fixtures/hold-script.ts";
 
 let stack: AsyncDisposableStack;
 let folder: string;
@@ -40,9 +40,9 @@ function write(changes: Record<string, unknown>): void {
 function server(changes: Record<string, unknown>): void {
 	write({ serverStatus: { ...state.serverStatus, ...changes } });
 }
-function hold(...args: string[]): ShippedSession {
+function hold(...args: string[]): HoldScript {
 	const clients = makeClientFolder(folder, "mongosh", "fake-mongosh.mjs");
-	return stack.use(startShippedSession("mongodb/mongodb-hold.mjs", ["--client-folder", clients, ...args]));
+	return stack.use(startHoldScript("mongodb/mongodb-hold.mjs", ["--client-folder", clients, ...args], { input: {} }));
 }
 async function refused(status: number, says: string): Promise<void> {
 	const held = hold("--role", "primary");

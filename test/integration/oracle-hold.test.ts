@@ -3,10 +3,10 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { makeClientFolder } from "../fixtures/fake-client.ts";
+import { type HoldScript, startHoldScript } from "../fixtures/hold-script.ts";
 import { poll } from "../fixtures/poll.ts";
 import { processTree } from "../fixtures/process-states.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
-import { type ShippedSession, startShippedSession } from "../fixtures/shipped-session.ts";
 
 const missing = requireTools("root");
 
@@ -34,13 +34,13 @@ describe.skipIf(missing)(`Oracle held${missing ? `: ${missing}` : ""}`, () => {
 	function change(fields: object): void {
 		write({ ...read(), ...fields });
 	}
-	function hold(...args: (string | object)[]): ShippedSession {
+	function hold(...args: (string | object)[]): HoldScript {
 		const clients = makeClientFolder(folder, "sqlplus", "fake-sqlplus.mjs");
 		const words = ["--client-folder", clients, "--os-user", "root", "--oratab", join(folder, "oratab")];
 		const own = args.filter((one) => typeof one === "string");
-		const input = args.find((one) => typeof one === "object");
+		const input = args.find((one) => typeof one === "object") ?? {};
 		const all = [...words, "--mark-folder", join(folder, "marks"), ...own];
-		return stack.use(startShippedSession("oracle/oracle-hold.mjs", all, input === undefined ? {} : { input }));
+		return stack.use(startHoldScript("oracle/oracle-hold.mjs", all, { input }));
 	}
 	const mark = () => join(folder, "marks/oracle-SHOP.json");
 	const active = () => read().modes.filter((one: { status: string }) => one.status === "ACTIVE").length;

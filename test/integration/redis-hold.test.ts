@@ -7,6 +7,7 @@ import { type AddressInfo, createServer } from "node:net";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { type HoldScript, type HoldScriptOptions, startHoldScript } from "../fixtures/hold-script.ts";
 import { poll } from "../fixtures/poll.ts";
 import { processTree } from "../fixtures/process-states.ts";
 import {
@@ -17,7 +18,6 @@ import {
 	startRedisWriter,
 } from "../fixtures/redis-server.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
-import { type ShippedSession, type ShippedSessionOptions, startShippedSession } from "../fixtures/shipped-session.ts";
 import { mountSmall } from "../fixtures/small-mount.ts";
 
 const missing = requireTools("redis-cli", "root");
@@ -37,10 +37,15 @@ describe.skipIf(missing)(`Redis held${missing ? `: ${missing}` : ""}`, () => {
 	async function start(options: Partial<RedisServerOptions> = {}): Promise<RedisServer> {
 		return stack.use(await startRedis({ folder: join(folder, "data"), args: aof, ...options }));
 	}
-	function hold(server: RedisServer, ...args: (string | ShippedSessionOptions)[]): ShippedSession {
+	function hold(server: RedisServer, ...args: (string | HoldScriptOptions)[]): HoldScript {
 		const words = args.filter((one) => typeof one === "string");
 		const options = args.find((one) => typeof one === "object");
-		return stack.use(startShippedSession("redis/redis-hold.mjs", ["--socket", server.socket, ...words], options));
+		return stack.use(
+			startHoldScript("redis/redis-hold.mjs", ["--socket", server.socket, ...words], {
+				input: {},
+				...options,
+			}),
+		);
 	}
 	/** What the kernel has of it, as a snapshot would. Without the folder of its socket. */
 	async function copyData(name: string): Promise<void> {
@@ -222,11 +227,7 @@ describe.skipIf(missing)(`Redis held${missing ? `: ${missing}` : ""}`, () => {
 			await refused(hold(server, "--role", "replica"), 78, "is a primary");
 			const input = { fileSystems: [{ mountPoint: "/elsewhere", superblock: "0:0" }] };
 			await refused(hold(server, { input }), 78, "is not in the snapshot, which holds /elsewhere");
-			await refused(
-				startShippedSession("redis/redis-hold.mjs", ["--socket", join(folder, "none")]),
-				69,
-				"No such file",
-			);
+			await refused(startHoldScript("redis/redis-hold.mjs", ["--socket", join(folder, "none")]), 69, "No such file");
 			await poll(() => isWritable(server)).toBe(true);
 		});
 
@@ -287,16 +288,16 @@ describe.skipIf(missing)(`Redis held${missing ? `: ${missing}` : ""}`, () => {
 		expect(await server.ask("INFO", "commandstats")).not.toContain("pause");
 	});
 
-	async function startHeld(...args: string[]): Promise<[RedisServer, ShippedSession]> {
+	async function startHeld(...args: string[]): Promise<[RedisServer, HoldScript]> {
 		const server = await start();
 		const held = hold(server, ...args);
 		expect(await held.line()).toBe("ready");
 		return [server, held];
 	}
-	function clients(held: ShippedSession): number[] {
+	function clients(held: HoldScript): number[] {
 		return processTree(held.process.pid ?? 0).slice(1);
 	}
-	async function refused(held: ShippedSession, status: number, says: string): Promise<void> {
+	async function refused(held: HoldScript, status: number, says: string): Promise<void> {
 		expect(await held.ended).toBe(status);
 		expect(held.output()).toContain(says);
 		expect(held.output()).not.toContain("    at ");
