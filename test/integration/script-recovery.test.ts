@@ -1,9 +1,10 @@
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { checkTrust } from "../../extensions/vm-snapshot-linux/script-runner/prepare-applications.ts";
 import { recoverScripts } from "../../extensions/vm-snapshot-linux/script-runner/recover-scripts.ts";
+import { openUndoList, readUndoFiles } from "../../extensions/vm-snapshot-linux/script-runner/undo-list.ts";
 import { poll } from "../fixtures/poll.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
 import { isAlive, makeScriptFolder, type ScriptFolder, scriptJob } from "../fixtures/script-bench.ts";
@@ -14,6 +15,7 @@ describe.skipIf(lacking)(`what a run that was killed left of its scripts${lackin
 	let folder: ScriptFolder;
 	beforeAll(() => {
 		folder = makeScriptFolder();
+		chmodSync(join(folder.path, ".."), 0o755);
 	});
 	afterAll(() => folder[Symbol.dispose]());
 
@@ -84,6 +86,73 @@ describe.skipIf(lacking)(`what a run that was killed left of its scripts${lackin
 		expect(undo).toMatchObject({ version: 2, steps: [{ isSession: true, runAs: "nobody", phase: "session" }] });
 		expect(recovered[0]?.scripts).toMatchObject([{ phase: "post", outputTail: "nobody\n" }]);
 		expect(existsSync(join(runFolder, "scripts", `${undo.steps[0].mark}.session`))).toBe(false);
+	});
+
+	/** What a run that is gone left of one application. */
+	function leave(name: string, steps: readonly object[]): { runFolder: string; path: string } {
+		const runFolder = join(folder.runFolder, name);
+		mkdirSync(join(runFolder, "undo"), { recursive: true, mode: 0o700 });
+		const owner = { pid: 2 ** 22 + 1, startTime: "1" };
+		const path = join(runFolder, "undo", `${name}.json`);
+		const list = { version: 2, job: { ...scriptJob, jobId: name }, owner, steps };
+		writeFileSync(path, JSON.stringify(list), { mode: 0o600 });
+		return { runFolder, path };
+	}
+	const step = (name: string, body: string, more: object = {}) => ({
+		application: name,
+		deadlineMs: 30_000,
+		post: { command: [script(`${name}-post`, body, 0o700)], deadlineMs: 30_000 },
+		...more,
+	});
+
+	test.concurrent.each([
+		["", {}],
+		[" as its user", { runAs: "nobody" }],
+	])("a post%s that a recovery began and did not end is ended before it runs again", async (how, more) => {
+		const name = `begun${how.length}`;
+		mkdirSync(path(name));
+		chmodSync(path(name), 0o777);
+		const begun = path(`${name}/pid`);
+		const body = `trap "" TERM HUP\n[ -e ${begun} ] && { grep "^State:.[^ZX]" /proc/$(cat ${begun})/status 2> /dev/null; exit 0; }\necho $$ > ${begun}\nsleep 60`;
+		const { runFolder } = leave(name, [step(name, body, { mark: name, ...more })]);
+		const program = join(import.meta.dirname, "../fixtures/recover-program.ts");
+		const child = spawn(process.execPath, [program, runFolder], { stdio: "inherit" });
+		const exited = new Promise((resolve) => child.once("exit", resolve));
+		await poll(() => (existsSync(begun) ? readFileSync(begun, "utf8") : ""), 30_000).not.toBe("");
+		child.kill("SIGKILL");
+		await exited;
+		const pid = Number(readFileSync(begun, "utf8"));
+		expect(isAlive(pid)).toBe(true);
+		const recovered = await recoverScripts(runFolder, checkTrust, () => undefined);
+		expect(recovered[0]?.scripts).toMatchObject([{ phase: "post", exitCode: 0, outputTail: "" }]);
+		expect(isAlive(pid)).toBe(false);
+	});
+
+	test("a run folder that is full does not keep the other applications from being let go", async () => {
+		const { runFolder, path: list } = leave("full", [
+			step("full-a", `echo > ${path("full-a")}`),
+			step("full-b", `echo > ${path("full-b")}`),
+		]);
+		mkdirSync(`${list}.new`);
+		const recovered = await recoverScripts(runFolder, checkTrust, () => undefined);
+		expect(recovered[0]?.scripts.map(({ exitCode }) => exitCode)).toEqual([0, 0]);
+		expect([folder.read("full-a"), folder.read("full-b")]).toEqual(["\n", "\n"]);
+		expect(existsSync(list)).toBe(false);
+	});
+
+	test("as many applications as there may be can be read again, and no more is begun than that", async () => {
+		const runFolder = join(folder.runFolder, "many");
+		const list = openUndoList(runFolder, { ...scriptJob, jobId: "many" });
+		const words = (bytes: number) => ["/bin/true", "x".repeat(bytes)];
+		const given = (bytes: number) => ({
+			application: "many",
+			deadlineMs: 1,
+			post: { command: words(bytes), deadlineMs: 1 },
+		});
+		for (let count = 0; count < 64; count += 1) list.add(given(64 * 1024));
+		expect(readUndoFiles(runFolder, (error) => expect.unreachable(error.message))[0]?.content.steps.length).toBe(64);
+		expect(() => list.add(given(64 * 1024 * 1024))).toThrow("MiB");
+		expect(readUndoFiles(runFolder, () => undefined)[0]?.content.steps.length).toBe(64);
 	});
 
 	test("a list of the former version is worked off, and one that is no list is told and left", async () => {

@@ -2,13 +2,13 @@ import { rmSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { asStillpointError, type StillpointError } from "../../../contracts/errors.ts";
 import type { ScriptReport } from "../../../contracts/report.ts";
-import { isSameProcessAlive } from "../../../platform/linux/process-identity.ts";
+import { findProcessIdentity, isSameProcessAlive } from "../../../platform/linux/process-identity.ts";
 import type { CheckTrust } from "./application-scripts.ts";
 import { scriptFailure } from "./judge-exit.ts";
 import { runScript } from "./run-script.ts";
 import { removeCopies } from "./script-copy.ts";
 import { endScriptGroup, endScriptProcesses, findScriptProcesses, type WantedScript } from "./script-processes.ts";
-import { newMark, runnableStep } from "./script-step.ts";
+import { newMark, type OnRuns, runnableStep } from "./script-step.ts";
 import { findScriptUser, type ScriptUser } from "./script-user.ts";
 import { readUndoFiles, type UndoFile, type UndoStep, writeUndoFile } from "./undo-list.ts";
 
@@ -32,9 +32,10 @@ export async function recoverScripts(
 		if (isSameProcessAlive(content.owner)) continue;
 		const scripts: ScriptReport[] = [];
 		for (const step of content.steps.toReversed()) {
-			scripts.push(...(await undo(step, content, { checkTrust, runFolder })));
+			const onBegun = (begun: UndoStep) => update(path, { ...content, steps: [...content.steps.slice(0, -1), begun] });
+			scripts.push(...(await undo(step, content, { checkTrust, runFolder, onBegun })));
 			content.steps.pop();
-			if (content.steps.length > 0) writeUndoFile(path, content);
+			if (content.steps.length > 0) update(path, content);
 		}
 		rmSync(path, { force: true });
 		recovered.push({ jobId: content.job.jobId, scripts });
@@ -45,9 +46,10 @@ export async function recoverScripts(
 async function undo(
 	step: UndoStep,
 	{ job, owner }: UndoFile,
-	given: { checkTrust: CheckTrust; runFolder: string },
+	given: { checkTrust: CheckTrust; runFolder: string; onBegun: (step: UndoStep) => void },
 ): Promise<ScriptReport[]> {
-	const { process: leader, kept, mark = newMark() } = step;
+	const { process: leader, mark = newMark(), phase: _, process: __, ...still } = step;
+	const { kept, post } = still;
 	const phase = step.phase ?? (leader === undefined ? undefined : step.isSession === true ? "session" : "pre");
 	if (phase !== undefined) {
 		const wanted = { mark, phase, since: leader ?? owner, leader };
@@ -55,16 +57,33 @@ async function undo(
 		if (letGo && leader !== undefined) await endScriptGroup({ ...wanted, leader });
 		else await endScriptProcesses(wanted);
 	}
-	const reports = step.post === undefined ? [] : [await runPost(step, step.post, { job, ...given })];
+	// Of a post that was killed half-way.
+	await removeCopies(given.runFolder, mark).catch(() => undefined);
+	const onRuns: OnRuns = (what) => given.onBegun({ ...still, mark, ...(what === undefined ? {} : begun(what)) });
+	const reports = post === undefined ? [] : [await runPost({ ...still, mark }, post, { job, onRuns, ...given })];
 	if (kept !== undefined) await endScriptGroup({ mark, phase: "pre", since: kept, leader: kept });
 	await removeCopies(given.runFolder, mark).catch(() => undefined);
 	return reports;
 }
 
+function begun(what: "starting" | number): Pick<UndoStep, "phase" | "process"> {
+	const found = typeof what === "number" ? findProcessIdentity(what) : undefined;
+	return { phase: "post", ...(found === undefined ? {} : { process: found }) };
+}
+
+/** What is only brought up to date may fail: the older word makes the next recovery do too much, not too little. */
+function update(path: string, content: UndoFile): void {
+	try {
+		writeUndoFile(path, content);
+	} catch {
+		// See above.
+	}
+}
+
 async function runPost(
-	{ application, ownerOnly = false, runAs }: UndoStep,
+	{ application, mark, ownerOnly = false, runAs }: UndoStep & { mark: string },
 	{ command, commandWithoutSnapshot, deadlineMs, retries = 0 }: NonNullable<UndoStep["post"]>,
-	context: { job: UndoFile["job"]; checkTrust: CheckTrust; runFolder: string },
+	given: { job: UndoFile["job"]; checkTrust: CheckTrust; runFolder: string; onRuns: OnRuns },
 ): Promise<ScriptReport> {
 	let user: ScriptUser | undefined;
 	try {
@@ -74,9 +93,9 @@ async function runPost(
 		return { name: application, phase: "post", timedOut: false, durationMs: 0, outputTail: "", error };
 	}
 	const scripts = { application, ownerOnly, keepsProcesses: false };
-	const given = { command, deadlineMs, retries, ...(commandWithoutSnapshot && { commandWithoutSnapshot }) };
-	const step = runnableStep(scripts, "post", given, { mark: newMark(), user, outcome });
-	return runScript(step, context, { end: { outcome } });
+	const called = { command, deadlineMs, retries, ...(commandWithoutSnapshot && { commandWithoutSnapshot }) };
+	const step = runnableStep(scripts, "post", called, { mark, user, outcome });
+	return runScript(step, given, { end: { outcome }, onRuns: given.onRuns });
 }
 
 /** By itself, because its stdin has ended. */

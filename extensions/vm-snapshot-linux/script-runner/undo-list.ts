@@ -59,6 +59,10 @@ export type UndoEntry = {
 	remove(): void;
 };
 
+/** More than any set of drop-ins makes; what would be longer is not begun, because nobody could read it. */
+const limitMiB = 64;
+const limitBytes = limitMiB * 1024 * 1024;
+
 export const undoFolder = (runFolder: string) => join(runFolder, "undo");
 
 /** Kept in the run folder (tmpfs, root's own), so that it is written while disks are frozen, and outlives a kill. */
@@ -114,7 +118,9 @@ export function openUndoList(runFolder: string, job: ScriptJob): UndoList {
 
 /** Readers never see half of it. */
 export function writeUndoFile(path: string, content: UndoFile): void {
-	writeFileSync(`${path}.new`, JSON.stringify(content), { mode: 0o600 });
+	const text = JSON.stringify(content);
+	if (Buffer.byteLength(text) > limitBytes) throw new StillpointError("state-unusable", `more than ${limitMiB} MiB`);
+	writeFileSync(`${path}.new`, text, { mode: 0o600 });
 	renameSync(`${path}.new`, path);
 }
 
@@ -126,7 +132,7 @@ export function readUndoFiles(
 	return listNames(undoFolder(runFolder)).flatMap((name) => {
 		const path = join(undoFolder(runFolder), name);
 		try {
-			const is = { code: "state-unusable", limitBytes: 1024 * 1024, ownOnly: true, schema: undoFileSchema } as const;
+			const is = { code: "state-unusable", limitBytes, ownOnly: true, schema: undoFileSchema } as const;
 			const content = findSmallJsonSync(path, is);
 			return content === undefined ? [] : [{ path, content }];
 		} catch (error) {
