@@ -105,6 +105,23 @@ describe.skipIf(missing)(`stillpoint scripts${missing ? `: ${missing}` : ""}`, (
 		expect(named.stdout).not.toContain("nothing is frozen");
 	});
 
+	test("what would be run under Azure's agent is read from its own configuration", async () => {
+		const own = join(folder, "azure-guest.json");
+		const content = { version: 1, runFolder: join(folder, "run"), scriptsFolder: join(folder, "empty") };
+		const otherScripts = { ...noOtherScripts, qemuHookFolders: [join(folder, "hooks")] };
+		await writeFile(own, JSON.stringify({ ...content, otherScripts }), { mode: 0o600 });
+		const run = (...words: string[]) =>
+			execa(process.execPath, [entry, "scripts", ...words, "--azure-guest", own, "--json"], { reject: false });
+		const listed = JSON.parse((await run("list")).stdout);
+		expect(listed.applications.map(({ name }: { name: string }) => name)).toEqual(["qemu-hook 10-db"]);
+		const checked = await run("check", "qemu-hook 10-db");
+		expect([checked.exitCode, JSON.parse(checked.stdout).checks.length]).toEqual([0, 1]);
+		await writeFile(own, JSON.stringify({ ...content, runFolder: 3 }));
+		expect(JSON.parse((await run("list")).stdout).error.code).toBe("config-invalid");
+		await rm(own);
+		expect(JSON.parse((await run("list")).stdout).error.code).toBe("config-missing");
+	});
+
 	test.each([
 		["oracle", "linux_user = oracle\ncredString = / as sysdba\nconfiguration_path = /etc/oratab\n"],
 		["mysql", "linux_user = mysql\nrole = slave\n"],
