@@ -1,6 +1,7 @@
 /** `stillpoint snapshot` and `stillpoint thaw` as processes, on a loop file system, beside the real agent. */
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -35,6 +36,7 @@ describe.skipIf(missing)(`an order of an admin${missing ? `: ${missing}` : ""}`,
 			extensions: { installFrom: [makeSourceExtension(folders.root)] },
 			fileSystems: { include: [{ mountPoint: fileSystem.mountPoint }] },
 			scriptsFolder: join(folders.root, "no-scripts"),
+			otherScripts: { azureFolder: join(folders.root, "azure"), qemuHookFolders: [], vmwareHookFolders: [] },
 		});
 		agent = await startAgent(folders);
 		stack.defer(() => agent[Symbol.asyncDispose]());
@@ -82,6 +84,34 @@ describe.skipIf(missing)(`an order of an admin${missing ? `: ${missing}` : ""}`,
 		const { report, exitCode } = await snapshot("--limit-ms", "2000", "--run", run);
 		expect([report.error?.code, exitCode]).toEqual([code, status]);
 		expect(await thaw(fileSystem.mountPoint)).toBe(false);
+	});
+
+	test("where Azure's configuration says fsFreezeEnabled=false nothing is frozen, and nothing but crash is said", async () => {
+		const azure = join(folders.root, "azure");
+		await using undo = new AsyncDisposableStack();
+		undo.defer(() => rm(azure, { recursive: true }));
+		await mkdir(azure);
+		const told = join(folders.root, "told");
+		const locations = { preScriptLocation: join(azure, "pre"), postScriptLocation: join(azure, "post") };
+		for (const script of Object.values(locations)) {
+			const text = `#!/bin/sh\necho $STILLPOINT_PHASE $STILLPOINT_OUTCOME >> ${told}\n`;
+			await writeFile(script, text, { mode: 0o700 });
+		}
+		const configPath = join(azure, "VMSnapshotScriptPluginConfig.json");
+		await writeFile(configPath, JSON.stringify({ ...locations, fsFreezeEnabled: false }), { mode: 0o600 });
+		const refused = await snapshot("--hold-ms", "0");
+		expect([refused.report.error?.code, refused.exitCode]).toEqual(["level-unreachable", 8]);
+		expect(refused.report.error.message).toContain(`${configPath}: fsFreezeEnabled is false`);
+		// Freezes of others succeed, and writes go through.
+		const run = `fsfreeze -f ${fileSystem.mountPoint} && fsfreeze -u ${fileSystem.mountPoint}`;
+		const { report, exitCode } = await snapshot("--accept", "crash", "--run", run);
+		expect(report).toMatchObject({ held: "crash", because: ["freeze-disabled"] });
+		expect([report.error, exitCode]).toEqual([undefined, 3]);
+		expect(await readFile(told, "utf8")).toBe("pre\npost unknown\n");
+		const { stdout } = await execa(process.execPath, [entry, "status", "--run-dir", folders.flags.runDir, "--json"], {
+			reject: false,
+		});
+		expect(JSON.parse(stdout)).toMatchObject({ protection: { state: "unprotected" } });
 	});
 
 	async function begin(...more: string[]) {
