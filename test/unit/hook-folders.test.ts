@@ -112,6 +112,16 @@ test("a file that two folders lead to is called once; two files of one name are 
 	]);
 });
 
+test("a file that both QEMU's and VMware's folder lead to is called once, as VMware's", async () => {
+	for (const name of ["qemu", "vmware"]) await mkdir(join(folder, name));
+	await write("qemu/both", "qemu/own");
+	await symlink(join(folder, "qemu/both"), join(folder, "vmware/linked"));
+	const folders = { qemuHookFolders: [join(folder, "qemu")], vmwareHookFolders: [join(folder, "vmware")] };
+	const { applications, bad } = await read(folders);
+	expect(applications.map(({ name }) => name)).toEqual(["qemu-hook own", "vmware-hook linked"]);
+	expect(bad).toEqual([]);
+});
+
 test("a folder that others could change is bad, by its name, and by what its host does with a failure", async () => {
 	await write("hook");
 	const found = await read({ qemuHookFolders: [folder], vmwareHookFolders: [folder] }, refuse(folder));

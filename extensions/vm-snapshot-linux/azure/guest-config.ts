@@ -44,7 +44,8 @@ export const guestConfigSchema = z.strictObject({
 		.int()
 		.min(1_000)
 		.max(3_600_000)
-		.default(900_000)
+		// Longer than a script of Azure's framework may take, which is half an hour.
+		.default(2_400_000)
 		.describe("From the start of the job to its freeze: plan, scripts, sync, the provider's preparation."),
 	scriptsFolder: absolutePath.default("/etc/stillpoint/scripts.d").describe("Drop-in files of applications."),
 	otherScripts: otherScriptsSchema.prefault({}).describe("Scripts of other agents that are honoured."),

@@ -22,14 +22,16 @@ export async function readApplications(
 	{ scriptsFolder, otherScripts }: Pick<SnapshotRequest, "scriptsFolder" | "otherScripts">,
 	checkTrust: CheckTrust,
 ): Promise<ConfiguredApplications> {
-	const hooks = { checkTrust, deadlineMs: otherScripts.hookDeadlineMs };
+	const hooks = { checkTrust, deadlineMs: otherScripts.hookDeadlineMs, seen: new Set<string>() };
 	const dropIns = await readDropIns(scriptsFolder, checkTrust);
 	const azure = await readAzure(otherScripts.azureFolder, checkTrust);
+	// First, because what both folders lead to counts as VMware's, which fails the job.
+	const vmware = await readHookFolders(otherScripts.vmwareHookFolders, vmwareHooks, hooks);
 	const sources = [
 		{ applications: dropIns.scripts, bad: dropIns.bad, notes: [] },
 		azure,
 		await readHookFolders(otherScripts.qemuHookFolders, qemuHooks, hooks),
-		await readHookFolders(otherScripts.vmwareHookFolders, vmwareHooks, hooks),
+		vmware,
 	];
 	const names = new Set<string>();
 	return {

@@ -34,16 +34,15 @@ const hookOrder = 500;
 const maxHooks = 256;
 const leftBehind = /~$|\.(?:bak|orig|rpmnew|rpmorig|rpmsave|sample)$|\.dpkg-[^.]*$/;
 
-/** A file that two folders lead to is found once. */
+/** A file that two folders lead to is found once. @param given.seen where the files of all calls lead to */
 export async function readHookFolders(
 	folders: readonly string[],
 	kind: HookKind,
-	given: { checkTrust: CheckTrust; deadlineMs: number },
+	given: { checkTrust: CheckTrust; deadlineMs: number; seen: Set<string> },
 ): Promise<FoundScripts> {
 	const applications: ApplicationScripts[] = [];
 	const bad: BadScripts[] = [];
 	const notes: string[] = [];
-	const seen = new Set<string>();
 	for (const folder of folders) {
 		try {
 			const { hooks, unused } = await findHooks(folder);
@@ -52,8 +51,8 @@ export async function readHookFolders(
 			await given.checkTrust(folder);
 			for (const hook of hooks) {
 				const real = await realpath(join(folder, hook));
-				if (seen.has(real)) continue;
-				seen.add(real);
+				if (given.seen.has(real)) continue;
+				given.seen.add(real);
 				applications.push(applicationOf(join(folder, hook), nameOf(hook), given.deadlineMs));
 			}
 		} catch (error) {
