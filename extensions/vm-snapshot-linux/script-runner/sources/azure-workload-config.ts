@@ -162,3 +162,10 @@ function isDatabase(name: string): name is Database {
 function unquote(text: string): string {
 	return /^(["'])(.*)\1$/s.exec(text)?.[2] ?? text;
 }
+
+/** Sentences for people about a section that means nothing, and that looks as if it were meant. */
+export function findMisspeltSections(text: string, path: string): string[] {
+	return [...readIni(text, path).keys()]
+		.filter((section) => section !== "workload" && section.toLowerCase() === "workload")
+		.map((section) => `${path}: [${section}] is not known; is [workload] meant?`);
+}

@@ -49,6 +49,10 @@ export async function readAzureScripts(folder: string, checkTrust: CheckTrust): 
 		fault("azure-script", error);
 		return found;
 	}
+	if (host.plugins.length === 0 && (await isThere(join(folder, configFile)))) {
+		const what = "no plugin is named (numberOfPlugins in [pre_post])";
+		found.notes.push(`${join(folder, hostFile)}: ${what}: ${join(folder, configFile)} is not used`);
+	}
 	for (const [index, plugin] of host.plugins.entries()) {
 		const name = index === 0 ? "azure-script" : `azure-script-${index}`;
 		const path = plugin.configPath;
@@ -124,4 +128,11 @@ async function findMissing(config: AzureScriptConfig, path: string): Promise<Sti
 		if (!isFile) return azureFault(azureCode, `${path}: ${key}: there is no file ${location}`);
 	}
 	return undefined;
+}
+
+function isThere(path: string): Promise<boolean> {
+	return stat(path).then(
+		() => true,
+		() => false,
+	);
 }

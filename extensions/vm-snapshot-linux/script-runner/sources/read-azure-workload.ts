@@ -4,7 +4,12 @@ import { asStillpointError } from "../../../../contracts/errors.ts";
 import { siblingProgram } from "../../../../platform/linux/sibling-program.ts";
 import type { CheckTrust } from "../application-scripts.ts";
 import { type AzureFileRule, findAzureFile } from "./azure-file.ts";
-import { type AzureWorkload, namesWorkload, parseAzureWorkload } from "./azure-workload-config.ts";
+import {
+	type AzureWorkload,
+	findMisspeltSections,
+	namesWorkload,
+	parseAzureWorkload,
+} from "./azure-workload-config.ts";
 import { type FoundScripts, nothingFound } from "./found-scripts.ts";
 
 export type AzureWorkloads = FoundScripts & {
@@ -29,8 +34,9 @@ export async function readAzureWorkload(folder: string, checkTrust: CheckTrust):
 	let text: string | undefined;
 	try {
 		text = await findAzureFile(path, checkTrust, rule);
-		const workload = text === undefined ? undefined : parseAzureWorkload(text, path);
-		if (workload === undefined) return { ...nothingFound, isNamed: false };
+		if (text === undefined) return { ...nothingFound, isNamed: false };
+		const workload = parseAzureWorkload(text, path);
+		if (workload === undefined) return { ...nothingFound, notes: findMisspeltSections(text, path), isNamed: false };
 		const command = [
 			siblingProgram(import.meta.url, {
 				source: `../../../../scripts/${workload.script}`,
