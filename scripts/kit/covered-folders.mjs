@@ -1,6 +1,6 @@
 /** Whether an application's folders lie on file systems that are in the snapshot. */
-import { closeSync, constants, openSync, readFileSync, realpathSync } from "node:fs";
-import { dirname } from "node:path";
+import { closeSync, constants, lstatSync, openSync, readdirSync, readFileSync, realpathSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { exits, HoldError } from "./hold-session.mjs";
 
 /** What is mounted below a folder and holds nothing that would outlive the machine. */
@@ -39,6 +39,18 @@ export function requireCovered(input, folders) {
  */
 export function requireFilesCovered(input, files) {
 	requirePlacesCovered(input, files, readFilePlace);
+}
+
+/**
+ * What is elsewhere by a symbolic link, as `requireCovered` takes it.
+ *
+ * @param {string} folder
+ * @param {string[]} below where to look: paths below it, "" being itself
+ */
+export function listLinks(folder, below) {
+	const entries = below.flatMap((place) => readdirSync(join(folder, place)).map((entry) => join(place, entry)));
+	const isLink = (entry) => lstatSync(join(folder, entry), { throwIfNoEntry: false })?.isSymbolicLink();
+	return Object.fromEntries(entries.filter(isLink).map((entry) => [entry, join(folder, entry)]));
 }
 
 function requirePlacesCovered(input, paths, read) {

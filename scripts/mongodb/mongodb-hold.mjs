@@ -10,7 +10,7 @@
  * 2. Flushes (fsync without a lock), so that the copy has little to recover.
  * 3. On `release` proves that it is the same process in the same role on the same files.
  */
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import {
 	absolutePath,
@@ -20,7 +20,7 @@ import {
 	serverOptions,
 	wholeNumber,
 } from "../kit/command-line.mjs";
-import { requireCovered } from "../kit/covered-folders.mjs";
+import { listLinks, requireCovered } from "../kit/covered-folders.mjs";
 import { exits, HoldError, runSession } from "../kit/hold-session.mjs";
 import { Mongosh } from "./mongosh.mjs";
 
@@ -107,9 +107,7 @@ function makeHold(limits) {
 		const state = await mongosh.ask(question, limitMs);
 		requireServer(state, limits.role);
 		const folder = limits.dataFolder ?? state.dataFolder ?? defaultFolder;
-		requireCovered(input, { "its data folder": folder });
-		const journal = join(folder, "journal");
-		if (existsSync(journal)) requireCovered(input, { "its journal": journal });
+		requireCovered(input, { "its data folder": folder, ...findLinked(folder) });
 		const files = readFolder(folder);
 		if (files.lockPid !== state.pid)
 			throw new HoldError(exits.config, `${folder} is not the data folder of the server that answers (mongod.lock)`);
@@ -117,6 +115,16 @@ function makeHold(limits) {
 		if (state.clusterRole !== undefined)
 			process.stderr.write("mongodb-hold: part of a sharded cluster: the other parts are copied at other instants\n");
 		return { ...state, folder, ...files, role: findRole(state) };
+	}
+}
+
+/** The journal, a database (directoryPerDB), its indexes (directoryForIndexes): each may be moved away by a link. */
+function findLinked(folder) {
+	try {
+		const folders = readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+		return listLinks(folder, ["", ...folders.map(({ name }) => name)]);
+	} catch (error) {
+		throw unreadable(folder, error);
 	}
 }
 
@@ -129,8 +137,12 @@ function readFolder(folder) {
 			lockPid: Number(readFileSync(join(folder, "mongod.lock"), "utf8").trim() || Number.NaN),
 		};
 	} catch (error) {
-		throw new HoldError(exits.missing, `its data folder (${folder}) can't be looked at: ${error.code}`);
+		throw unreadable(folder, error);
 	}
+}
+
+function unreadable(folder, error) {
+	return new HoldError(exits.missing, `its data folder (${folder}) can't be looked at: ${error.code}`);
 }
 
 function requireServer(state, wantedRole) {

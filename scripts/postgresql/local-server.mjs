@@ -1,6 +1,7 @@
 /** A server's folders and processes, as this machine shows them. */
-import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { listLinks } from "../kit/covered-folders.mjs";
 import { exits, HoldError } from "../kit/hold-session.mjs";
 import { findProcessIn, readIdentity, readProcess, requireSameView } from "../kit/local-process.mjs";
 
@@ -13,25 +14,17 @@ const watchEveryMs = 100;
  */
 export function listStorage(dataFolder) {
 	try {
-		const links = ["", "base"].flatMap((folder) => listLinks(dataFolder, folder));
+		const { pg_wal: _named, ...links } = listLinks(dataFolder, ["", "base"]);
 		const spaces = readdirSync(join(dataFolder, "pg_tblspc")).filter((entry) => /^\d+$/.test(entry));
 		return {
 			"the data folder": dataFolder,
 			"the write-ahead log": join(dataFolder, "pg_wal"),
-			...Object.fromEntries(
-				links.filter((entry) => entry !== "pg_wal").map((entry) => [entry, join(dataFolder, entry)]),
-			),
+			...links,
 			...Object.fromEntries(spaces.map((oid) => [`tablespace ${oid}`, join(dataFolder, "pg_tblspc", oid)])),
 		};
 	} catch (error) {
 		throw unreadable(dataFolder, error);
 	}
-}
-
-function listLinks(dataFolder, folder) {
-	return readdirSync(join(dataFolder, folder))
-		.map((entry) => join(folder, entry))
-		.filter((entry) => lstatSync(join(dataFolder, entry), { throwIfNoEntry: false })?.isSymbolicLink());
 }
 
 /** `identity` of the folder itself; `systemIdentifier` of the cluster in it, which begins global/pg_control. */

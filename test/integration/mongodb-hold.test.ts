@@ -1,9 +1,11 @@
 /** With a stand-in for mongosh that answers as documented: no real MongoDB server was had. */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { makeClientFolder } from "../fixtures/fake-client.ts";
 import { type HoldScript, startHoldScript } from "../fixtures/hold-script.ts";
+
+const { readSuperblock } = await import(join(import.meta.dirname, "../../scripts/kit/covered-folders.mjs"));
 
 let stack: AsyncDisposableStack;
 let folder: string;
@@ -40,9 +42,11 @@ function write(changes: Record<string, unknown>): void {
 function server(changes: Record<string, unknown>): void {
 	write({ serverStatus: { ...state.serverStatus, ...changes } });
 }
-function hold(...args: string[]): HoldScript {
+function hold(...args: (string | { input: object })[]): HoldScript {
 	const clients = makeClientFolder(folder, "mongosh", "fake-mongosh.mjs");
-	return stack.use(startHoldScript("mongodb/mongodb-hold.mjs", ["--client-folder", clients, ...args], { input: {} }));
+	const words = ["--client-folder", clients, ...args.filter((one) => typeof one === "string")];
+	const { input } = args.find((one) => typeof one === "object") ?? { input: {} };
+	return stack.use(startHoldScript("mongodb/mongodb-hold.mjs", words, { input }));
 }
 async function refused(status: number, says: string): Promise<void> {
 	const held = hold("--role", "primary");
@@ -96,6 +100,19 @@ test.each([
 ])("%s is refused by name", async (_what, change, status, says) => {
 	change();
 	await refused(status, says);
+});
+
+test("a database or its indexes that lie elsewhere by a link are not in the snapshot", async () => {
+	mkdirSync(join(data, "shop"));
+	for (const entry of ["other", "shop/index"]) {
+		symlinkSync("/sys", join(data, entry));
+		const input = { fileSystems: [{ mountPoint: "/dev/shm", superblock: readSuperblock("/dev/shm") }] };
+		const held = hold({ input });
+		expect(await held.ended).toBe(78);
+		expect(held.output()).toContain(`${entry} (${join(data, entry)}) is not in the snapshot`);
+		rmSync(join(data, entry));
+	}
+	expect(await hold().line()).toBe("ready");
 });
 
 test("a secondary is held and says so, and a shard's member says that it is one of many", async () => {

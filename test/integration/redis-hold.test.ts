@@ -146,6 +146,13 @@ describe.skipIf(missing)(`Redis held${missing ? `: ${missing}` : ""}`, () => {
 			await poll(() => isWritable(server)).toBe(true);
 		});
 
+		test("when its append-only file is switched off", async () => {
+			const [server, held] = await startHeld();
+			expect(await server.ask("CONFIG", "SET", "appendonly", "no")).toBe("OK");
+			expect(await held.release()).toBe("lost aof_enabled was 1, and is 0");
+			await poll(() => isWritable(server)).toBe(true);
+		});
+
 		test("when it lasts longer than its limit", async () => {
 			const [server, held] = await startHeld("--pause-limit-ms", "1500");
 			expect(await held.line()).toMatch(/^lost /);
@@ -179,6 +186,23 @@ describe.skipIf(missing)(`Redis held${missing ? `: ${missing}` : ""}`, () => {
 		other.process.kill("SIGTERM");
 		expect(await other.ended).toBe(0);
 		await poll(() => isWritable(server)).toBe(true);
+	});
+
+	test("the pause is renewed as long as the hold lasts", async () => {
+		const [server, held] = await startHeld();
+		await poll(() => server.ask("INFO", "commandstats")).toMatch(/client\|pause:calls=[2-9]/);
+		expect(await held.release()).toBe("held");
+	});
+
+	test("a rewrite of the append-only file is waited for while writers go on", async () => {
+		const server = await start();
+		await server.ask("MSET", "a", "1", "b", "2");
+		await server.ask("CONFIG", "SET", "rdb-key-save-delay", "400000");
+		await server.ask("BGREWRITEAOF");
+		const hasty = hold(server, "--save-limit-ms", "100");
+		await refused(hasty, 75, "rewriting its append-only file for too long");
+		expect(await server.ask("INFO", "commandstats")).not.toContain("pause");
+		expect(await hold(server).line()).toBe("ready");
 	});
 
 	test("a pause of somebody else is waited for, then left alone", async () => {
