@@ -19,6 +19,8 @@ export default defineConfig([
 		{
 			stillpoint: "command-line/stillpoint.ts",
 			"database-check-program": "controller/verify/database-check-program.ts",
+			// For `stillpoint check`, which probes without the package of the extension.
+			"write-probe": "extensions/vm-snapshot-linux/write-probe.ts",
 		},
 		dist,
 		() => {

@@ -3,6 +3,7 @@ import { StillpointError } from "../contracts/errors.ts";
 import { version } from "../contracts/version.ts";
 import type { CommandContext } from "./command-context.ts";
 import { addAgentCommands } from "./commands/agent.ts";
+import { addCheckCommand } from "./commands/check.ts";
 import { addCompletionCommand } from "./commands/completion.ts";
 import { addConfigCommands } from "./commands/config.ts";
 import { addControllerCommands } from "./commands/controller.ts";
@@ -41,6 +42,7 @@ export function makeProgram(context: CommandContext, act: Act): Command {
 			getErrHelpWidth: helpWidth,
 		});
 	addAgentCommands(program, context, act);
+	addCheckCommand(program, context, act);
 	addSnapshotCommand(program, context, act);
 	addStatusCommand(program, context, act);
 	addJobsCommand(program, context, act);

@@ -4,6 +4,7 @@
  * appear; known ones keep their meaning.
  */
 import { z } from "zod";
+import { checkSchema } from "./check.ts";
 import {
 	auditEntrySchema,
 	controllerEventSchema,
@@ -60,6 +61,7 @@ const explanation = z.object({
 export const commandOutputs = {
 	"agent run": document({ ready: z.literal(true), pid: z.int() }),
 	"agent enrol": document({ agentId: z.string(), replaced: z.string().optional(), reloaded: z.boolean() }),
+	check: checkSchema,
 	/** The report, also of a job that failed: then `error` stands in it. */
 	snapshot: reportSchema,
 	status: agentStatusSchema,
@@ -149,6 +151,7 @@ export type CommandName = keyof typeof commandOutputs;
 /** Exit statuses that are no error: an outcome that the caller may want to know. All others are those of errors. */
 export const outcomeStatuses: Partial<Record<CommandName, Readonly<Record<number, string>>>> = {
 	status: { 3: "degraded or unprotected", 9: "something may still be frozen" },
+	check: { 3: "degraded or unprotected: `state` tells which", 9: "something is frozen now" },
 	snapshot: { 3: "held, but worth less than --level asked" },
 	"extensions test": { 3: "a check failed" },
 	"scripts check": { 3: "a script has a fault" },

@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import type { Command } from "commander";
 import { StillpointError } from "../../contracts/errors.ts";
 import { thawFromLedgers } from "../../platform/linux/rescue-thaw.ts";
+import { checkRunFolder } from "../check/check-run-folder.ts";
 import type { CommandContext } from "../command-context.ts";
 import { defaultRunFolder } from "../local-agent.ts";
 import { printResult, table } from "../output.ts";
@@ -24,7 +25,8 @@ export function addThawCommand(program: Command, context: CommandContext, act: A
 				// A mistyped folder must not be answered with an all-clear.
 				if (options.runDir !== defaultRunFolder && !existsSync(options.runDir))
 					throw new StillpointError("not-found", `--run-dir: there is no folder ${options.runDir}`);
-				const fileSystems = await thawFromLedgers(options.runDir);
+				const folders = [options.runDir, checkRunFolder(options.runDir)];
+				const fileSystems = (await Promise.all(folders.map((one) => thawFromLedgers(one)))).flat();
 				printResult(context, options.json === true, { fileSystems }, (_, page) =>
 					fileSystems.length === 0
 						? "nothing of ours is frozen"

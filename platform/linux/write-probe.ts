@@ -58,6 +58,17 @@ export async function findFrozen(folders: readonly string[], limitMs: number): P
 	return folders.filter((_, index) => answers[index]?.errno === "EBUSY");
 }
 
+/** The same for each folder. `unknown`: it did not answer within the limit, or with another error. */
+export async function probeFrozen(
+	folders: readonly string[],
+	limitMs: number,
+): Promise<("frozen" | "not-frozen" | "unknown")[]> {
+	const answers = await runProbe(folders, { limitMs }, { type: "probe-frozen" });
+	return answers.map(({ result, errno }) =>
+		errno === "EBUSY" ? "frozen" : result === "ok" ? "not-frozen" : "unknown",
+	);
+}
+
 type Task =
 	| { readonly type: "write"; readonly content: string }
 	| { readonly type: "remove" }

@@ -1,0 +1,196 @@
+/** `stillpoint check` on loop file systems: what it foretells, what it leaves alone, and a real freeze of its own. */
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Check, checkSchema } from "../../contracts/check.ts";
+import type { Ledger } from "../../contracts/freezer-protocol.ts";
+import { localCalls } from "../../contracts/local-calls.ts";
+import { readBootId } from "../../platform/linux/boot-id.ts";
+import { readMountTable } from "../../platform/linux/mount-table.ts";
+import { findProcessIdentity } from "../../platform/linux/process-identity.ts";
+import { type LocalHandlers, serveLocalChannel } from "../../platform/local-channel.ts";
+import { freeze, type LoopFileSystem, makeLoopFileSystem, startGuard, thaw } from "../fixtures/loop-file-system.ts";
+import { runInMemory } from "../fixtures/memory-context.ts";
+import { requireTools } from "../fixtures/required-tools.ts";
+
+const missing = requireTools("root", "mkfs.ext4", "losetup", "fsfreeze");
+const noScripts = { azureFolder: null, qemuHookFolders: [], vmwareHookFolders: [] };
+
+describe.skipIf(missing)(`stillpoint check${missing ? `: ${missing}` : ""}`, () => {
+	const stack = new AsyncDisposableStack();
+	let dir: string;
+	let runDir: string;
+	let lower: LoopFileSystem;
+	let upper: LoopFileSystem;
+
+	beforeAll(async () => {
+		dir = mkdtempSync("/var/lib/stillpoint-test-check-");
+		stack.defer(() => rmSync(dir, { recursive: true, force: true }));
+		const runRoot = mkdtempSync("/dev/shm/stillpoint-test-check-");
+		stack.defer(() => rmSync(runRoot, { recursive: true, force: true }));
+		runDir = join(runRoot, "run");
+		mkdirSync(runDir, { mode: 0o700 });
+		stack.use(startGuard({ dir, limitMs: 110_000 }));
+		lower = stack.use(await makeLoopFileSystem({ dir, fsType: "ext4", sizeMiB: 64, name: "lower" }));
+		upper = stack.use(await makeLoopFileSystem({ dir: lower.mountPoint, fsType: "ext4", sizeMiB: 16, name: "upper" }));
+	});
+	afterAll(async () => {
+		await thaw(lower.mountPoint);
+		await thaw(upper.mountPoint);
+		await stack.disposeAsync();
+	});
+
+	/** This machine's own disks are not the test's: order and filters name the loops. */
+	async function check(config: Record<string, unknown> = {}, ...words: string[]) {
+		const file = join(dir, "agent.json");
+		const include = [lower, upper].map(({ mountPoint }) => ({ mountPoint }));
+		const own = { version: 1, fileSystems: { include }, scriptsFolder: join(dir, "none"), otherScripts: noScripts };
+		writeFileSync(file, JSON.stringify({ ...own, ...config }), { mode: 0o600 });
+		const folders = ["--config", file, "--run-dir", runDir, "--state-dir", join(dir, "state")];
+		const disk = basename(lower.device);
+		const { stdout, status } = await runInMemory(["check", "--json", "--disk", disk, ...folders, ...words]);
+		const printed = JSON.parse(stdout);
+		const found = (): Check => {
+			expect(checkSchema.parse(printed)).toEqual(printed);
+			return printed;
+		};
+		return { found, status, error: printed.error };
+	}
+
+	const levelOf = ({ disks }: Check) =>
+		disks.filter(({ included }) => included).map(({ level, because }) => [level, because.map(({ code }) => code)]);
+	const statusOf = ({ findings }: Check, name: string) => findings.find((one) => one.check === name)?.status;
+
+	test("what a job would hold, in its order, and what it would be worth; nothing is touched", async () => {
+		const { found, status } = await check();
+		const one = found();
+		expect(one.fileSystems.map(({ mountPoint, order, state, tried }) => [mountPoint, order, state, tried])).toEqual([
+			[upper.mountPoint, 0, "not-frozen", undefined],
+			[lower.mountPoint, 1, "not-frozen", undefined],
+		]);
+		expect(levelOf(one)).toEqual([["file-system", ["no-applications"]]]);
+		expect([one.frozen, statusOf(one, "agent"), statusOf(one, "run-folder")]).toEqual([[], "warn", "ok"]);
+		expect([one.state, status]).toEqual(["degraded", 3]);
+		expect(readdirSync(runDir)).toEqual([]);
+	});
+
+	test("--try-freeze freezes and thaws each, says how long it took, and leaves nothing", async () => {
+		const { found, status } = await check({}, "--try-freeze");
+		const one = found();
+		for (const { tried } of one.fileSystems) {
+			// FITHAW's own answer: it was frozen until then.
+			expect(tried).toMatchObject({ result: "thawed", freezeMs: expect.any(Number), thawMs: expect.any(Number) });
+		}
+		expect([one.fileSystems.length, statusOf(one, "try-freeze"), status]).toEqual([2, "ok", 3]);
+		expect([await thaw(lower.mountPoint), await thaw(upper.mountPoint)]).toEqual([false, false]);
+		expect(existsSync(join(runDir, "check"))).toBe(false);
+	});
+
+	test("a foreign freeze is told, lowers its disk, and is left alone, by --try-freeze too", async () => {
+		await freeze(lower.mountPoint);
+		const { found, status } = await check();
+		const one = found();
+		expect([one.frozen, one.state, status]).toEqual([
+			[{ mountPoint: lower.mountPoint, by: "other" }],
+			"unprotected",
+			9,
+		]);
+		expect(levelOf(one)).toEqual([["crash", expect.arrayContaining(["foreign-freeze"])]]);
+		expect(statusOf(one, "scripts")).toBe("unknown");
+		expect((await check({}, "--try-freeze")).error).toMatchObject({ code: "foreign-freeze" });
+		expect(await thaw(lower.mountPoint)).toBe(true);
+	});
+
+	async function writeLedger(folder: string) {
+		const { mountPoint } = upper;
+		const superblock = (await readMountTable()).find((one) => one.mountPoint === mountPoint)?.superblock ?? "";
+		const { pid, startTime } = findProcessIdentity(process.pid) ?? { pid: 1, startTime: "" };
+		const target = { superblock, mountPoint, openPath: mountPoint, fsType: "ext4", level: 0, dev: "0", ino: "0" };
+		const ledger: Ledger = {
+			schemaVersion: 1,
+			jobId: "night-1",
+			bootId: await readBootId(),
+			// One that has ended: the rescue signals the freezer.
+			freezer: { pid, startTime: `${startTime}0` },
+			fileSystems: [{ ...target, state: "frozen", fd: 3 }],
+		};
+		mkdirSync(join(folder, "freezes"), { recursive: true, mode: 0o700 });
+		writeFileSync(join(folder, "freezes", "night-1.json"), JSON.stringify(ledger), { mode: 0o600 });
+		return join(folder, "freezes", "night-1.json");
+	}
+
+	test("what a try left frozen when all of it was killed is ours, told with its job and time, and thawed by `thaw`", async () => {
+		await writeLedger(join(runDir, "check"));
+		await freeze(upper.mountPoint);
+		const { found, status } = await check();
+		expect(found().frozen).toEqual([
+			{ mountPoint: upper.mountPoint, by: "stillpoint", jobId: "night-1", since: expect.any(String) },
+		]);
+		expect(status).toBe(9);
+		await runInMemory(["thaw", "--run-dir", runDir]);
+		expect(await thaw(upper.mountPoint)).toBe(false);
+		rmSync(join(runDir, "check"), { recursive: true });
+	});
+
+	test("what the configuration leaves out lowers the disk, and is not frozen by --try-freeze", async () => {
+		const fileSystems = { include: [{ mountPoint: lower.mountPoint }] };
+		const { found, status } = await check({ fileSystems }, "--try-freeze");
+		const one = found();
+		expect(levelOf(one)).toEqual([["crash", ["excluded-by-config"]]]);
+		expect(one.fileSystems.map(({ mountPoint, tried }) => [mountPoint, tried?.result])).toEqual([
+			[lower.mountPoint, "thawed"],
+		]);
+		expect([one.state, status]).toEqual(["unprotected", 3]);
+	});
+
+	test("a script that fails its dry run stands in the way of level application", async () => {
+		const scriptsFolder = join(dir, "scripts.d");
+		mkdirSync(scriptsFolder);
+		writeFileSync(join(scriptsFolder, "bad.json"), "{}", { mode: 0o600 });
+		const { found, status } = await check({ scriptsFolder, protection: { level: "application" } });
+		const one = found();
+		expect(levelOf(one)).toEqual([["file-system", ["script-failed"]]]);
+		expect([statusOf(one, "scripts"), statusOf(one, "level"), one.state, status]).toEqual([
+			"fail",
+			"fail",
+			"unprotected",
+			3,
+		]);
+	});
+
+	test("a run folder that is no tmpfs is found", async () => {
+		const { found } = await check({}, "--run-dir", join(lower.mountPoint, "run"));
+		expect([statusOf(found(), "run-folder"), statusOf(found(), "plan")]).toEqual(["fail", "fail"]);
+	});
+
+	test("--try-freeze is refused while a job runs", async () => {
+		const job = {
+			jobId: "night-2",
+			phase: "frozen" as const,
+			requested: "crash" as const,
+			startedAt: "2026-01-01T00:00:00.000Z",
+		};
+		const none = () => Promise.reject(new Error("not in this test"));
+		const handlers = {
+			...(Object.fromEntries(Object.keys(localCalls).map((name) => [name, none])) as unknown as LocalHandlers),
+			"agent.status": () =>
+				Promise.resolve({
+					...{ schemaVersion: 1 as const, version: "0", pid: 1, hostname: "h", startedAt: job.startedAt, job },
+					link: { enrolled: false, connected: false, unsentReports: 0 },
+					...{ extensions: [], frozen: [], lastJobs: [] },
+					protection: { state: "protected" as const, why: [], wanted: { level: "crash" as const, maxAgeMs: null } },
+				}),
+		} as LocalHandlers;
+		const { signal } = new AbortController();
+		await using server = await serveLocalChannel({
+			socketPath: join(runDir, "agent.sock"),
+			handlers,
+			isFrozen: () => false,
+			signal,
+		});
+		expect(server).toBeDefined();
+		const { error, status } = await check({}, "--try-freeze");
+		expect([error.code, error.message, status]).toEqual(["job-running", expect.stringContaining("night-2"), 7]);
+		expect(await thaw(lower.mountPoint)).toBe(false);
+	});
+});
