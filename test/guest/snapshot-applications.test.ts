@@ -4,6 +4,7 @@ import { execa } from "execa";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { OrderInput } from "../../contracts/order.ts";
 import { type LoopFileSystem, requireTools } from "../fixtures/loop-file-system.ts";
+import { poll } from "../fixtures/poll.ts";
 import { isWritable, takeSnapshot, toFrozen } from "../fixtures/snapshot-asker.ts";
 import { useSnapshotBench } from "../fixtures/snapshot-bench.ts";
 import type { TestHostOptions } from "../fixtures/snapshot-host.ts";
@@ -72,6 +73,45 @@ describe.skipIf(missing)(`applications in a job${missing ? `: ${missing}` : ""}`
 			const report = await takeSnapshot(host, [one]);
 			expect(report).toMatchObject({ achieved: "file-system", because: ["script-failed"] });
 			expect(report.error).toBeUndefined();
+		});
+
+		test("that may fail lower the level only where the order accepts that: else nothing is frozen", async () => {
+			await configure({
+				first: pair("first", 1),
+				shop: { ...pair("shop", 2), onFailure: "continue", pre: { command: ["SCRIPTS/exits-3.sh"] } },
+				last: pair("last", 3),
+			});
+			const host = await start([one], { ...application, acceptLevel: "application" }, withScripts());
+			await host.event("prepared");
+			host.tell({ type: "freeze", jobId: host.jobId });
+			const report = await host.report();
+			expect(report.error).toMatchObject({ code: "script-failed", message: expect.stringContaining("shop") });
+			expect(await lines()).toEqual(["first pre ", "shop post no-snapshot", "first post no-snapshot"]);
+			expect(host.events.some(({ type }) => type === "freezing")).toBe(false);
+		});
+
+		test("that are only told afterwards prove nothing, in the hold and in the report", async () => {
+			await configure({ told: { ...pair("told", 1), pre: undefined } });
+			const host = await start([one], application, withScripts());
+			await toFrozen(host);
+			expect((await host.event("frozen")).worth).toBe("file-system");
+			const report = await takeSnapshot(host, [one]);
+			expect(report).toMatchObject({ achieved: "file-system", because: ["no-applications"] });
+			expect(await lines()).toEqual(["told post snapshot"]);
+		});
+
+		test("cancelled while a pre is tried again and again are told that there is no snapshot", async () => {
+			const pre = { command: ["SCRIPTS/fails-and-writes-line.sh", "WORDS"], retries: 10 };
+			await configure({ shop: { ...pair("shop", 1), pre } });
+			const host = await start([one], application, withScripts());
+			await host.event("prepared");
+			host.tell({ type: "freeze", jobId: host.jobId });
+			await poll(async () => (await lines()).length).toBeGreaterThan(1);
+			host.tell({ type: "cancel", jobId: host.jobId, code: "cancelled" });
+			const report = await host.report();
+			expect(report).toMatchObject({ achieved: "none", error: { code: "cancelled" } });
+			expect((await lines()).at(-1)).toBe("shop post no-snapshot");
+			expect((await lines()).length).toBeLessThan(12);
 		});
 
 		test("a session that dies while frozen ends the hold at once", async () => {

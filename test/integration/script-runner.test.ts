@@ -11,6 +11,7 @@ import { runScript } from "../../extensions/vm-snapshot-linux/script-runner/run-
 import type { RunnableStep } from "../../extensions/vm-snapshot-linux/script-runner/script-step.ts";
 import { startSessionScript } from "../../extensions/vm-snapshot-linux/script-runner/session-script.ts";
 import { openUndoList } from "../../extensions/vm-snapshot-linux/script-runner/undo-list.ts";
+import { poll } from "../fixtures/poll.ts";
 import { dropInScripts, isAlive, scriptContext, scriptJob, scriptStep } from "../fixtures/script-bench.ts";
 
 let folder: string;
@@ -250,6 +251,30 @@ describe("the applications of a job", () => {
 		expect(found?.held).toBeUndefined();
 	});
 
+	test("a session that is lost before the freeze is known not to be proved, and so is told then", async () => {
+		const leaves = script("dies-while-holding.sh");
+		const all = applicationsOf([{ ...session("a"), onFailure: "continue", session: stepOf([leaves]) }]);
+		await all.quiet(AbortSignal.timeout(30_000));
+		await poll(() => all.evidence()[0]?.bad).toBe(true);
+		expect(all.evidence()).toEqual([{ name: "a", proved: false, holdLost: true, bad: true }]);
+		expect(all.lost.aborted).toBe(false);
+		await all.resume("no-snapshot");
+	});
+
+	test("one that is only told afterwards was not made quiet: its post can lower a level, not raise it", async () => {
+		const told = dropInScripts("a", { post: { command: [script("writes-line.sh"), join(folder, "lines"), "a"] } });
+		const all = applicationsOf([told]);
+		await all.quiet(AbortSignal.timeout(30_000));
+		expect(all.evidence()).toEqual([]);
+		await all.resume("snapshot");
+		expect(all.evidence()).toEqual([]);
+		expect(await lines()).toEqual(["a post snapshot"]);
+		const failing = applicationsOf([{ ...told, post: stepOf([script("exits-3.sh")]) }]);
+		await failing.quiet(AbortSignal.timeout(30_000));
+		await failing.resume("snapshot");
+		expect(failing.evidence()).toEqual([{ name: "a", proved: false, holdLost: false, bad: true }]);
+	});
+
 	test("letting go twice runs nothing twice", async () => {
 		const applications = applicationsOf([pair("a")]);
 		await applications.quiet(AbortSignal.timeout(30_000));
@@ -275,6 +300,10 @@ describe("the applications of a job", () => {
 		return (await readFile(join(folder, "lines"), "utf8")).split("\n").slice(0, -1);
 	}
 });
+
+function stepOf(command: readonly string[]) {
+	return { command, deadlineMs: 5_000, retries: 0 };
+}
 
 function script(name: string): string {
 	return join(import.meta.dirname, "../fixtures/scripts", name);

@@ -82,15 +82,18 @@ export class Applications {
 		return this.#started.find((one) => one.failure !== undefined && one.scripts.onFailure === "fail")?.failure;
 	}
 
-	/** What was never started is not proved. */
+	/** What was never started is not proved; of what has only a post nothing was ever quiet, unless that failed. */
 	evidence(): ApplicationEvidence[] {
-		return this.#applications.map((scripts) => {
+		return this.#applications.flatMap((scripts) => {
 			const started = this.#started.find((one) => one.scripts === scripts);
+			const holdLost = started?.holdLost === true || isLost(started?.session);
+			const bad = holdLost || started?.failure !== undefined || this.#refused.has(scripts);
+			if (!bad && scripts.session === undefined && scripts.pre === undefined) return [];
 			return {
 				name: scripts.application,
-				proved: started !== undefined && started.failure === undefined && this.#resumed !== undefined,
-				holdLost: started?.holdLost === true,
-				...(started?.failure === undefined && !this.#refused.has(scripts) ? {} : { bad: true }),
+				proved: !bad && started !== undefined && this.#resumed !== undefined,
+				holdLost,
+				...(bad ? { bad } : {}),
 			};
 		});
 	}
@@ -177,6 +180,11 @@ export class Applications {
 async function releaseOf(session: SessionScript, outcome: ScriptOutcome): Promise<ScriptReport> {
 	const { held, ...report } = await session.release(outcome);
 	return session.failure !== undefined || held === undefined ? report : { ...report, held };
+}
+
+/** It was ready, and holds no more. */
+function isLost(session: SessionScript | undefined): boolean {
+	return session?.failure === undefined && session?.lost.aborted === true;
 }
 
 /** Nothing of it was started. */

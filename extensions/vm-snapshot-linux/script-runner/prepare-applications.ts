@@ -22,7 +22,10 @@ export async function prepareApplications(record: JobRecord): Promise<void> {
 	record.freezeDisabledBy = freezeDisabledBy;
 	if (applications.length === 0) return;
 	const job = scriptJobOf(order, record.plan);
-	record.applications = new Applications(applications, { job, checkTrust, runFolder }, openUndoList(runFolder, job));
+	// None may go on at a lower level when the order accepts none: the first failure ends the job, and the hold with it.
+	const strict = applications.map((one) => ({ ...one, onFailure: "fail" as const }));
+	const wanted = order.acceptLevel === "application" ? strict : applications;
+	record.applications = new Applications(wanted, { job, checkTrust, runFolder }, openUndoList(runFolder, job));
 }
 
 /** Scripts run as root: nobody else may have a hand in them. */
