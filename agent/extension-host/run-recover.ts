@@ -11,7 +11,8 @@ import { endGroup } from "./run-handler-command.ts";
 
 /** The scripts that it runs have their own deadlines. */
 const limitMs = 3_600_000;
-const answerLimitBytes = 1024 * 1024;
+/** Of several jobs, each of many scripts with what they printed. */
+const answerLimitBytes = 32 * 1024 * 1024;
 
 /**
  * Lets the extension undo what a run of it that was killed left. Undefined: it has left nothing, or has no such command.

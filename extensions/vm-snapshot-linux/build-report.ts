@@ -5,6 +5,7 @@ import { type Verdict, wasFrozenAllAlong } from "./consistency-verdict.ts";
 import type { Answer } from "./hold-answers.ts";
 import type { JobRecord } from "./job-record.ts";
 import type { BadScripts } from "./script-runner/application-scripts.ts";
+import { fitOutputs } from "./script-runner/fit-outputs.ts";
 
 /** The report of a job that is over. */
 export function buildReport(
@@ -30,7 +31,7 @@ export function buildReport(
 		extension: request.extension,
 		...(window === undefined ? {} : { window }),
 		fileSystems: fileSystemsOf(record),
-		scripts: [...record.badScripts.map(badScriptReport), ...(record.applications?.reports ?? [])],
+		scripts: fitOutputs([...record.badScripts.map(badScriptReport), ...(record.applications?.reports ?? [])]),
 		writers: [],
 		disks: disksOf(record, verdict),
 		notCovered: [...(record.plan?.notCovered ?? []), ...record.notCovered],

@@ -2,6 +2,7 @@ import type { Readable } from "node:stream";
 import { asStillpointError, StillpointError } from "../../contracts/errors.ts";
 import { type RecoverAnswer, recoverRequestSchema } from "../../contracts/extension.ts";
 import { readHostLine } from "../kit/host-line.ts";
+import { fitOutputs } from "./script-runner/fit-outputs.ts";
 import { checkTrust } from "./script-runner/prepare-applications.ts";
 import { recoverScripts } from "./script-runner/recover-scripts.ts";
 
@@ -15,7 +16,7 @@ export async function runRecoverCommand({ stdin, stdout, stderr }: Streams, limi
 		const faults: string[] = [];
 		const jobs = await recoverScripts(runFolder, checkTrust, ({ message }) => void faults.push(message));
 		const answer: RecoverAnswer = {
-			jobs: jobs.map(({ jobId, scripts }) => ({ jobId, scripts: [...scripts] })),
+			jobs: jobs.map(({ jobId, scripts }) => ({ jobId, scripts: fitOutputs(scripts) })),
 			faults,
 		};
 		stdout.write(`${JSON.stringify(answer)}\n`);
