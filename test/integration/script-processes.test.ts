@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Applications } from "../../extensions/vm-snapshot-linux/script-runner/applications.ts";
@@ -122,6 +122,32 @@ describe.skipIf(lacking)(`the processes of a script${lacking ? ` (${lacking})` :
 		expect(closed).toMatchObject({ exitCode: 4, error: { code: "script-failed" } });
 		// So many disks are more than a variable may hold: it is not even started.
 		expect(deaf.error?.code).toBe("script-failed");
+	});
+
+	test("its memory is the kernel's to take as that of any service, whatever the runner's own is", async () => {
+		const own = "/proc/self/oom_score_adj";
+		const before = readFileSync(own, "utf8");
+		// Nobody may lower it here and there: a higher one shows the same.
+		writeFileSync(own, "300");
+		const report = await run("oom", `cat ${own}`);
+		const after = readFileSync(own, "utf8");
+		writeFileSync(own, before);
+		expect(after).toBe("300\n");
+		expect(report.outputTail).toBe("0\n");
+	});
+
+	test("one whose file cannot be looked at is given up after a while, or with the job", async () => {
+		const hangs = scriptContext({ checkTrust: () => new Promise(() => undefined) });
+		const step = scriptStep([script("unseen", "exit 0")], { deadlineMs: 300 });
+		const [late, session, cancelled] = await Promise.all([
+			runScript(step, hangs),
+			startSessionScript({ ...step, phase: "session" }, hangs),
+			runScript({ ...step, deadlineMs: 60_000 }, hangs, { signal: AbortSignal.timeout(100) }),
+		]);
+		expect(late).toMatchObject({ timedOut: true, error: { code: "script-timeout" } });
+		expect(late.error?.message).toContain(path("unseen"));
+		expect(session.failure).toMatchObject({ code: "script-timeout" });
+		expect(cancelled).toMatchObject({ timedOut: false, error: expect.anything() });
 	});
 
 	test("one that reads nothing of a long input ends well", async () => {

@@ -133,6 +133,15 @@ describe.skipIf(lacking)(`a script that runs as a user${lacking ? ` (${lacking})
 		expect((await run([join(folder.path, "my-id"), "-u"])).error?.message).toContain("set-user-ID bit");
 	});
 
+	test("lists no folder that its user may not list", async () => {
+		mkdirSync(join(folder.path, "unlisted"), { mode: 0o711 });
+		folder.write("unlisted/secret-name", "");
+		const text =
+			"import os\nfor one in 100, '/proc/self/fd/100/':\n\ttry: print(os.listdir(one))\n\texcept OSError: print('no')\n";
+		const script = folder.write("unlisted/a.py", `#!/usr/bin/python3 -B\n${text}`);
+		expect((await run([script])).outputTail).toBe("no\nno\n");
+	});
+
 	test("behind a folder that the user may not enter is a copy, too", async () => {
 		mkdirSync(join(folder.path, "closed"), { mode: 0o700 });
 		folder.write("closed/a.sh", '#!/bin/sh\nid -u\necho "$STILLPOINT_SCRIPT"\n');

@@ -1,6 +1,7 @@
 import { realpath } from "node:fs/promises";
 import { basename } from "node:path";
-import { StillpointError } from "../../../contracts/errors.ts";
+import { asStillpointError, StillpointError } from "../../../contracts/errors.ts";
+import { within } from "../../../platform/within.ts";
 import type { CheckTrust } from "./application-scripts.ts";
 import { checkNoSetId } from "./check-script-file.ts";
 import { type OpenedScript, openScript } from "./open-script.ts";
@@ -15,6 +16,9 @@ import { findAccess } from "./user-access.ts";
  * (`exec 3>&1`, `flock 9`), and shells take the next free ones from 10 for their own.
  */
 export const folderDescriptor = 100;
+
+/** However short the deadline of the script: on a busy machine many small calls take their time. */
+const leastLookMs = 5_000;
 
 /** A command that was checked, ready to be started as often as one likes until it is disposed of. */
 export type Launch = AsyncDisposable & {
@@ -55,6 +59,28 @@ export async function prepareLaunch(step: RunnableStep, context: ScriptContext):
 	const script = opened.use(await openScript(path, { checkTrust, ownerOnly, as: "argument" }));
 	const words = { before: step.command.slice(0, found.index), after: step.command.slice(found.index + 1) };
 	return await launchText(script, words, { step, context, opened: opened.move() });
+}
+
+/**
+ * The same with a limit: a path may lead to what never answers. What it still opens afterwards is closed
+ * again. @throws `script-timeout`, and the signal's reason, too
+ */
+export async function prepareLaunchWithin(
+	step: RunnableStep,
+	context: ScriptContext,
+	signal: AbortSignal | undefined,
+): Promise<Launch> {
+	const { name, phase, command } = step;
+	const limitMs = Math.max(step.deadlineMs, leastLookMs);
+	const preparing = prepareLaunch(step, context);
+	try {
+		return await within(preparing, limitMs, "looking at it", signal);
+	} catch (error) {
+		preparing.then((late) => late[Symbol.asyncDispose]()).catch(() => undefined);
+		if (asStillpointError(error).code !== "deadline-passed" || signal?.aborted === true) throw error;
+		const what = `${phase} script of ${name}: ${command.join(" ")} could not be looked at within ${limitMs} ms`;
+		throw new StillpointError("script-timeout", `${what}: does the disk that it lies on answer?`, { cause: error });
+	}
 }
 
 async function launchText(

@@ -6,6 +6,9 @@ import type { CheckTrust } from "./application-scripts.ts";
 import { checkExecutable, checkNoSetId, checkOwnerOnly, findScriptFile } from "./check-script-file.ts";
 import { headBytes, parseScriptHead, type ScriptHead } from "./script-head.ts";
 
+/** Of fcntl.h; Node has no name for it. A way to what lies in a folder, that tells and permits nothing itself. */
+export const oPath = 0o10000000;
+
 /** A script that was checked and is kept open, with its folder, for as long as it runs. */
 export type OpenedScript = AsyncDisposable & {
 	/** As it was configured. */
@@ -32,7 +35,7 @@ export async function openScript(
 	await using opened = new AsyncDisposableStack();
 	const realPath = await findScriptFile(path);
 	await checkTrust(path);
-	const folder = opened.use(await open(dirname(realPath), constants.O_RDONLY | constants.O_DIRECTORY));
+	const folder = opened.use(await open(dirname(realPath), oPath | constants.O_DIRECTORY));
 	// Not blocking: a pipe that has come in its place must not hold us up.
 	const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 	const file = opened.use(await open(join(`/proc/self/fd/${folder.fd}`, basename(realPath)), flags));

@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { asStillpointError, type StillpointError } from "../../../contracts/errors.ts";
 import type { ScriptReport } from "../../../contracts/report.ts";
+import { within } from "../../../platform/within.ts";
 import { endOrKill, exitFields, judgeExit, scriptFailure } from "./judge-exit.ts";
-import { type Launch, prepareLaunch } from "./launch-script.ts";
+import { type Launch, prepareLaunchWithin } from "./launch-script.ts";
 import type { OnRuns, RunnableStep, ScriptContext, ScriptEnd } from "./script-step.ts";
 import { type RunningScript, type ScriptExit, startScript } from "./start-script.ts";
 
@@ -18,6 +19,8 @@ export type RunOptions = {
 /** Between attempts: doubled each time. */
 const firstPauseMs = 100;
 const longestPauseMs = 5_000;
+/** Of the second look at a script's file, after its end: milliseconds, unless its disk does not answer. */
+const checkLimitMs = 30_000;
 
 type Attempt = {
 	readonly script: RunningScript;
@@ -39,7 +42,7 @@ export async function runScript(
 	const base = { name: step.name, phase: step.phase };
 	try {
 		options.signal?.throwIfAborted();
-		await using launch = await prepareLaunch(step, context);
+		await using launch = await prepareLaunchWithin(step, context, options.signal);
 		const deadline = AbortSignal.timeout(step.deadlineMs);
 		const stop = options.signal === undefined ? deadline : AbortSignal.any([deadline, options.signal]);
 		let attempts = 0;
@@ -62,9 +65,10 @@ export async function runScript(
 				...(error === undefined ? {} : { error: scriptFailure(error) }),
 			};
 		}
-	} catch (error) {
-		const failure = scriptFailure(asStillpointError(error));
-		return { ...base, timedOut: false, durationMs: performance.now() - startedAtMs, outputTail: "", error: failure };
+	} catch (thrown) {
+		const error = scriptFailure(asStillpointError(thrown));
+		const timedOut = error.code === "script-timeout";
+		return { ...base, timedOut, durationMs: performance.now() - startedAtMs, outputTail: "", error };
 	}
 }
 
@@ -95,7 +99,7 @@ function mayHelp({ code }: StillpointError): boolean {
 
 export async function findChange(launch: Launch): Promise<StillpointError | undefined> {
 	try {
-		await launch.checkUnchanged();
+		await within(launch.checkUnchanged(), checkLimitMs, `looking at ${launch.realPath} again`);
 		return undefined;
 	} catch (error) {
 		return asStillpointError(error);

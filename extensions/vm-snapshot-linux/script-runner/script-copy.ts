@@ -3,7 +3,7 @@ import { chmod, chown, copyFile, mkdir, open, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { StillpointError } from "../../../contracts/errors.ts";
 import { type ScriptPhase, scriptPhaseSchema } from "../../../contracts/script-input.ts";
-import type { OpenedScript } from "./open-script.ts";
+import { type OpenedScript, oPath } from "./open-script.ts";
 
 /** An open folder that holds the copy alone. */
 export type ScriptCopy = AsyncDisposable & { readonly folder: number };
@@ -28,7 +28,7 @@ export async function copyScript(
 			await chown(path, 0, gid);
 			await chmod(path, mode);
 		}
-		const opened = made.use(await open(folder, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW));
+		const opened = made.use(await open(folder, oPath | constants.O_DIRECTORY | constants.O_NOFOLLOW));
 		const kept = made.move();
 		return { folder: opened.fd, [Symbol.asyncDispose]: () => kept.disposeAsync() };
 	} catch (cause) {

@@ -20,7 +20,8 @@ export function scriptEnvironment(
 ): Record<string, string> {
 	const { user } = step;
 	const name = user?.name ?? userInfo().username;
-	const fileSystems = job.fileSystems.map(({ mountPoint }) => mountPoint).join("\n");
+	// One that holds a line end must not pass for two.
+	const fileSystems = job.fileSystems.map(({ mountPoint }) => mountPoint.replaceAll("\n", "\\012")).join("\n");
 	return {
 		PATH: `${dirname(process.execPath)}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
 		HOME: user?.home ?? userInfo().homedir,

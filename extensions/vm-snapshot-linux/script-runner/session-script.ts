@@ -2,7 +2,7 @@ import { asStillpointError, StillpointError } from "../../../contracts/errors.ts
 import type { ScriptReport } from "../../../contracts/report.ts";
 import type { ScriptOutcome } from "../../../contracts/script-input.ts";
 import { endOrKill, exitFields, judgeExit, scriptFailure } from "./judge-exit.ts";
-import { type Launch, prepareLaunch } from "./launch-script.ts";
+import { type Launch, prepareLaunchWithin } from "./launch-script.ts";
 import { findChange } from "./run-script.ts";
 import type { OnRuns, RunnableStep, ScriptContext } from "./script-step.ts";
 import { type RunningScript, startScript } from "./start-script.ts";
@@ -29,7 +29,7 @@ export async function startSessionScript(
 	let launch: Launch;
 	try {
 		options.signal?.throwIfAborted();
-		launch = await prepareLaunch(step, context);
+		launch = await prepareLaunchWithin(step, context, options.signal);
 	} catch (error) {
 		return neverStarted(step.name, asStillpointError(error), startedAtMs);
 	}

@@ -1,7 +1,8 @@
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
-import { setTimeout as sleep } from "node:timers/promises";
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import type { ScriptJob } from "../../../contracts/script-input.ts";
+import { ordinaryOomScore } from "../../../platform/linux/ordinary-oom-score.ts";
 import { findProcessIdentity, type ProcessIdentity } from "../../../platform/linux/process-identity.ts";
 import { folderDescriptor, type Launch } from "./launch-script.ts";
 import { LineSplitter } from "./line-splitter.ts";
@@ -73,6 +74,9 @@ export function startScript(launch: Launch, step: RunnableStep, job: ScriptJob, 
 		if (child.pid === undefined) return { spawnError: await failed };
 		await Promise.race([exited, stuck.promise]);
 		await Promise.race([closed, sleep(drainMs)]);
+		// What lies in the pipes by now is read before the streams end, however late this process is itself.
+		await nextTurn();
+		await nextTurn();
 		kept = step.keepsProcesses === true && child.exitCode === 0;
 		if (kept) left = listGroup(child.pid);
 		else endNow();
@@ -124,6 +128,7 @@ function spawnLaunch(launch: Launch, environment: Record<string, string>): Child
 	// What is ignored above stderr is not opened.
 	const between = folder === undefined ? [] : [...Array<"ignore">(folderDescriptor - 3).fill("ignore"), folder];
 	try {
+		using _ = ordinaryOomScore();
 		const child = spawn(program, args, {
 			cwd: "/",
 			env: { ...environment, ...launch.environment },
