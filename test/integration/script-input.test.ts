@@ -71,7 +71,7 @@ describe.skipIf(lacking)(`what a script is told and how often it is tried${lacki
 	test("a mount point with a line end in its name does not pass for two", async () => {
 		const job = { ...scriptJob, fileSystems: [{ mountPoint: "/home/them/a\n/srv/shop", superblock: "7:1" }] };
 		const context = scriptContext({ runFolder: folder.runFolder, job });
-		const step = scriptStep([script("lines", 'read -r line\nprintf "%s\n" "$STILLPOINT_FILE_SYSTEMS"\necho "$line"')]);
+		const step = scriptStep([script("lines", 'read -r line\nprintf "%s\n" "$STILLPOINT_FILE_SYSTEMS" "$line"')]);
 		const [mountPoints, line] = (await runScript(step, context)).outputTail.split("\n");
 		expect(mountPoints).toBe("/home/them/a\\012/srv/shop");
 		expect(JSON.parse(line ?? "")).toMatchObject({ fileSystems: job.fileSystems });
