@@ -3,6 +3,7 @@ import type { FreezerEvent } from "../../contracts/freezer-protocol.ts";
 import type { CallError } from "../../platform/linux/freeze-calls.ts";
 import { freezeAll, type HeldFileSystem, type HoldOptions, thawAll } from "../../platform/linux/freezer/hold.ts";
 import { rescueThaw } from "../../platform/linux/thaw-until-reaped.ts";
+import { poll } from "../fixtures/poll.ts";
 
 type Answer = CallError | "never";
 
@@ -63,7 +64,7 @@ function holdOf(levels: readonly number[], made: ReturnType<typeof kernel>, more
 	const options: HoldOptions = {
 		fileSystems: list,
 		calls: made.calls,
-		freezeLimitMs: 200,
+		freezeLimitMs: 60_000,
 		threads: 64,
 		stop: stop.signal,
 		onState: () => states.push(list.map(({ state }) => state).join(" ")),
@@ -128,8 +129,7 @@ describe("freezing level by level", () => {
 		const { options, inFlight, list } = holdOf([0, 0, 1], made, { freezeLimitMs: 30 });
 		expect(await freezeAll(options, inFlight)).toMatchObject({ reason: "freeze-late", superblock: "7:1" });
 		const thawing = thawAll(options, inFlight);
-		await new Promise((resolve) => setTimeout(resolve, 30));
-		expect(list.map(({ state }) => state)).toEqual(["thawed", "freezing", "pending"]);
+		await poll(() => list.map(({ state }) => state)).toEqual(["thawed", "freezing", "pending"]);
 		made.letGo();
 		expect((await thawing).map(({ result }) => result)).toEqual(["thawed", "thawed", "pending"]);
 		expect(made.log).toEqual(["freeze 0", "freeze 1", "thaw 0", "thaw 1"]);
@@ -180,8 +180,7 @@ describe("thawing", () => {
 		const made = kernel({ thaw: { 2: ["never"] } });
 		const { options, inFlight, list } = await frozen([0, 1, 1], made);
 		const thawing = thawAll(options, inFlight);
-		await new Promise((resolve) => setTimeout(resolve, 400));
-		expect(list.map(({ state }) => state)).toEqual(["thawed", "thawed", "frozen"]);
+		await poll(() => list.map(({ state }) => state)).toEqual(["thawed", "thawed", "frozen"]);
 		made.letGo();
 		expect((await thawing).map(({ result }) => result)).toEqual(["thawed", "thawed", "thawed"]);
 	});
@@ -224,8 +223,13 @@ describe("the rescue", () => {
 
 	it("gives up by its signal, and says so of what never answered", async () => {
 		const made = kernel({ thaw: { 0: ["never"] } });
-		const signal = AbortSignal.timeout(50);
-		const results = await rescueThaw(folders([0, 0]), { until: never, signal, calls: made.calls, parallel: 2 });
+		const stop = new AbortController();
+		const { signal } = stop;
+		const rescued = rescueThaw(folders([0, 0]), { until: never, signal, calls: made.calls, parallel: 2 });
+		await poll(() => made.log).toContain("thaw 1");
+		// A timer that is set later: the call has answered by then.
+		setTimeout(() => stop.abort(), 20);
+		const results = await rescued;
 		expect(results.map(({ result, errno }) => [result, errno])).toEqual([
 			["thaw-failed", "ETIMEDOUT"],
 			["thawed", undefined],
