@@ -1,5 +1,5 @@
 /** Whether an application's folders lie on file systems that are in the snapshot. */
-import { closeSync, constants, lstatSync, openSync, readdirSync, readFileSync, realpathSync } from "node:fs";
+import { closeSync, lstatSync, openSync, readdirSync, readFileSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { exits, HoldError } from "./hold-session.mjs";
 
@@ -7,11 +7,17 @@ import { exits, HoldError } from "./hold-session.mjs";
 const withoutStorage = new Set(["tmpfs", "ramfs", "proc", "sysfs", "devtmpfs", "mqueue", "hugetlbfs"]);
 
 /**
+ * O_PATH of Linux (include/uapi/asm-generic/fcntl.h), which Node does not name: a place is looked at, and what lies
+ * there not opened. A link that a server's user made may lead to a device that acts when it is opened (a watchdog).
+ */
+const openPath = 0o10000000;
+
+/**
  * major:minor of the file system that a path lies on, as /proc/self/mountinfo tells it: stat(2) answers another number
  * for a subvolume of btrfs.
  */
 export function readSuperblock(path) {
-	const descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+	const descriptor = openSync(path, openPath);
 	try {
 		const mountId = /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${descriptor}`, "utf8"))?.[1];
 		const mount = readMounts().find(({ id }) => id === mountId);

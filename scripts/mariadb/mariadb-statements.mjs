@@ -8,7 +8,7 @@ const stages = ["START", "FLUSH", "BLOCK_DDL", "BLOCK_COMMIT"];
 const notStarted = 4146;
 
 export const mariadb = {
-	rights: "GRANT RELOAD, PROCESS, SLAVE MONITOR ON *.* TO ...",
+	rights: "GRANT RELOAD, SLAVE MONITOR ON *.* TO ...",
 	position: "SELECT @@GLOBAL.gtid_binlog_pos, @@GLOBAL.gtid_current_pos",
 	logNames: ["Innodb_lsn_current", "Innodb_lsn_flushed"],
 

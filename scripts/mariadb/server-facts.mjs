@@ -1,5 +1,15 @@
 /** What must be known of a server before it is held: which one it is, what it has rights to, where its files lie. */
-import { readdirSync, readFileSync, readlinkSync, realpathSync, statSync } from "node:fs";
+import {
+	closeSync,
+	constants,
+	fstatSync,
+	openSync,
+	readdirSync,
+	readFileSync,
+	readlinkSync,
+	realpathSync,
+	statSync,
+} from "node:fs";
 import { hostname } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { requireCovered } from "../kit/covered-folders.mjs";
@@ -15,7 +25,9 @@ const folderVariables = [
 	"rocksdb_wal_dir",
 ];
 /** The path of a file without its number. */
-const fileVariables = ["log_bin_basename", "relay_log_basename"];
+const fileVariables = ["log_bin_basename", "log_bin_index", "relay_log_basename", "relay_log_index"];
+/** Of an .isl file: it holds one path. */
+const maxPathBytes = 4096;
 const otherVariables = ["datadir", "hostname", "innodb_data_file_path", "socket", "wsrep_on"];
 
 /** @returns {{kind: "mariadb" | "mysql"}} @throws HoldError `config` */
@@ -102,9 +114,13 @@ export async function requireFoldersCovered(client, kind, variables, dataFolder,
 	}
 	for (const file of (variables.innodb_data_file_path ?? "").split(";")) {
 		const path = file.split(":")[0];
-		if (path.startsWith("/")) folders[`innodb_data_file_path ${path}`] = here(dirname(path));
+		if (path.includes("/")) {
+			folders[`innodb_data_file_path ${path}`] = here(dirname(resolve(variables.innodb_data_home_dir || inner, path)));
+		}
 	}
-	for (const path of findOutsideFiles(folders.datadir)) folders[`table or database ${path}`] = here(path);
+	for (const path of findOutsideFiles(folders.datadir, dataFolder !== undefined)) {
+		folders[`table or database ${path}`] = here(path);
+	}
 	if (kind === "mysql") {
 		const files = await client.query(
 			"SELECT FILE_NAME FROM information_schema.FILES WHERE FILE_TYPE IN ('TABLESPACE', 'UNDO LOG') " +
@@ -126,20 +142,41 @@ function locate(path, inner, dataFolder) {
 	);
 }
 
-/** What symbolic links and .isl files (DATA DIRECTORY of InnoDB) of a data folder point to. */
-function findOutsideFiles(dataFolder) {
-	const found = [];
+/** What symbolic links and .isl files (DATA DIRECTORY of InnoDB) of a data folder and its databases point to. */
+function findOutsideFiles(dataFolder, isContainer) {
+	const found = new Set();
 	const folders = [dataFolder];
 	for (const folder of folders) {
 		for (const entry of readFolder(folder)) {
 			const path = join(folder, entry.name);
-			if (entry.isDirectory()) {
+			if (entry.isSymbolicLink()) {
+				const status = look(path);
+				if (status === undefined) {
+					// It leads to nothing here, and may lead to something in the container.
+					if (isContainer) found.add(resolve(folder, readlinkSync(path)));
+					continue;
+				}
+				found.add(realpathSync(path));
+				if (status.isDirectory() && folder === dataFolder) folders.push(path);
+			} else if (entry.isDirectory()) {
 				if (folder === dataFolder) folders.push(path);
-			} else if (entry.name.endsWith(".isl")) found.push(dirname(readFileSync(path, "utf8").trim()));
-			else if (entry.isSymbolicLink() && look(path) !== undefined) found.push(realpathSync(path));
+			} else if (entry.name.endsWith(".isl")) found.add(dirname(readLinkFile(path)));
 		}
 	}
-	return [...new Set(found)];
+	return found;
+}
+
+/** What lies there is the server's user's, who is not trusted to have put a file of one path there. */
+function readLinkFile(path) {
+	const descriptor = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+	try {
+		const status = fstatSync(descriptor);
+		const text = status.isFile() && status.size <= maxPathBytes ? readFileSync(descriptor, "utf8").trim() : "";
+		if (text.startsWith("/") && !text.includes("\n")) return text;
+		throw new HoldError(exits.config, `${path} does not tell where its table lies`);
+	} finally {
+		closeSync(descriptor);
+	}
 }
 
 function readFolder(folder) {

@@ -1,6 +1,7 @@
 /** What goes wrong around a hold of MariaDB: no label better than the truth, no server that is left locked. */
-import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startHoldScript } from "../fixtures/hold-script.ts";
 import { type LoopFileSystem, makeLoopFileSystem, requireTools } from "../fixtures/loop-file-system.ts";
@@ -176,6 +177,34 @@ describe.skipIf(missing)(`MariaDB, when something goes wrong${missing ? `: ${mis
 			expect(tried.output()).toContain(`${elsewhere}/shop`);
 			await server.query("DROP TABLE shop.far");
 			await rm(elsewhere, { recursive: true });
+		});
+
+		test("what the server's user put into its folder is neither waited for, nor read, nor missed", async () => {
+			const input = { fileSystems: [{ mountPoint: disk.mountPoint, superblock: await superblockOf(disk) }] };
+			const tell = async () => {
+				await using tried = startHoldScript(program, ["--socket", server.socket, "--dry-run"], { input });
+				await tried.ended;
+				return tried.output();
+			};
+			const table = join(server.dataFolder, "shop/evil.isl");
+			await execa("mkfifo", [table]);
+			expect(await tell()).toContain("evil.isl does not tell");
+			await writeFile(join(bench.dir, "secret"), password);
+			await rm(table);
+			await symlink(join(bench.dir, "secret"), table);
+			expect(await tell()).toMatch(/is not in the snapshot/);
+			expect(await tell()).not.toContain(password);
+			await rm(table);
+			await writeFile(table, `${password}\n/x`);
+			expect(await tell()).toMatch(/evil.isl does not tell/);
+			await rm(table);
+			expect(await tell()).toBe("");
+			const linked = join(disk.mountPoint, "linked");
+			await mkdir(linked);
+			await symlink(linked, join(server.dataFolder, "linked"));
+			await symlink(bench.one.mountPoint, join(linked, "far"));
+			expect(await tell()).toContain(`table or database ${bench.one.mountPoint}`);
+			await rm(join(server.dataFolder, "linked"));
 		});
 
 		test("another folder than the server's is refused, and so is a server that is down", async () => {
