@@ -1,9 +1,10 @@
 /** What goes wrong around a PostgreSQL server that is held: no label better than the truth, and it takes writes again. */
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { chmod, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startHoldScript } from "../fixtures/hold-script.ts";
@@ -179,6 +180,22 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 			expect(held.output() + refused.output()).not.toContain(secret);
 		});
 
+		test("is harmed by no function and no setting that others made for it", async () => {
+			const body = "BEGIN RAISE EXCEPTION 'trapped'; END";
+			for (const statement of [
+				"CREATE SCHEMA trap",
+				"GRANT USAGE ON SCHEMA trap TO keeper",
+				`CREATE FUNCTION trap.pg_backend_pid() RETURNS int LANGUAGE plpgsql AS $$${body}$$`,
+				"ALTER ROLE keeper SET search_path = trap, pg_catalog",
+				"ALTER ROLE keeper SET idle_session_timeout = '300ms'",
+			])
+				await shop.query(statement);
+			await using held = startHoldScript(program, ["--credentials", await credentials(secret)]);
+			expect(await held.line()).toBe("ready");
+			await sleep(500);
+			expect(await held.release()).toBe("held");
+		});
+
 		test("with a wrong password, refused by the rules, or once too often: in the server's words", async () => {
 			const wrong = await credentials("wrong-secret");
 			const output = await expectRefusal(["--credentials", wrong], 69, /password authentication failed/);
@@ -245,6 +262,19 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 			await using held = startHoldScript(program, here(), { input });
 			expect(await held.line()).toBe("ready");
 		});
+	});
+
+	test("a data folder that another took the place of is a hold that was lost", async () => {
+		await using held = startHoldScript(program, here());
+		expect(await held.line()).toBe("ready");
+		const moved = `${shop.dataFolder}-moved`;
+		await rename(shop.dataFolder, moved);
+		await mkdir(join(shop.dataFolder, "global"), { recursive: true });
+		await copyFile(join(moved, "global/pg_control"), join(shop.dataFolder, "global/pg_control"));
+		expect(await held.release()).toMatch(/^lost .* was replaced by another folder/);
+		await rm(shop.dataFolder, { recursive: true });
+		await rename(moved, shop.dataFolder);
+		await takesWritesAgain();
 	});
 
 	describe("leaves a server as it was:", () => {

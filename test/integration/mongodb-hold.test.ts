@@ -102,6 +102,12 @@ test.each([
 	await refused(status, says);
 });
 
+test("a data folder that is not in the snapshot is refused", async () => {
+	const held = hold({ input: { fileSystems: [{ mountPoint: "/elsewhere", superblock: "0:0" }] } });
+	expect(await held.ended).toBe(78);
+	expect(held.output()).toContain(`its data folder (${data}) is not in the snapshot, which holds /elsewhere`);
+});
+
 test("a database or its indexes that lie elsewhere by a link are not in the snapshot", async () => {
 	mkdirSync(join(data, "shop"));
 	for (const entry of ["other", "shop/index"]) {

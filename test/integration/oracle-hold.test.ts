@@ -79,6 +79,23 @@ describe.skipIf(missing)(`Oracle held${missing ? `: ${missing}` : ""}`, () => {
 		expect(existsSync(mark())).toBe(false);
 	});
 
+	test("--end waits for the statement of a session that was killed, and ends no backup mode that is older", async () => {
+		const one = hold();
+		expect(await one.line()).toBe("ready");
+		one.process.kill("SIGKILL");
+		await one.ended;
+		change({ session: "77" });
+		const early = hold("--end", "--checkpoint-limit-ms", "300");
+		expect(await early.ended).toBe(75);
+		expect(early.output()).toContain("its session does not end");
+		expect(active()).toBe(2);
+		// Begun before our mark was written.
+		change({ session: undefined, modes: read().modes.map((mode: object) => ({ ...mode, change: "4999" })) });
+		expect(await hold("--end").ended).toBe(0);
+		expect(active()).toBe(2);
+		expect(existsSync(mark())).toBe(false);
+	});
+
 	test("backup mode of somebody else is refused, and left alone, also by --end", async () => {
 		change({ modes: read().modes.map((one: object) => ({ ...one, status: "ACTIVE" })) });
 		const held = hold();
