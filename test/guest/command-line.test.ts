@@ -108,10 +108,6 @@ describe.skipIf(missing)(`an order of an admin${missing ? `: ${missing}` : ""}`,
 		expect(report).toMatchObject({ held: "crash", because: ["freeze-disabled"] });
 		expect([report.error, exitCode]).toEqual([undefined, 3]);
 		expect(await readFile(told, "utf8")).toBe("pre\npost unknown\n");
-		const { stdout } = await execa(process.execPath, [entry, "status", "--run-dir", folders.flags.runDir, "--json"], {
-			reject: false,
-		});
-		expect(JSON.parse(stdout)).toMatchObject({ protection: { state: "unprotected" } });
 	});
 
 	async function begin(...more: string[]) {
