@@ -130,7 +130,7 @@ describe.skipIf(noPostgresql)(noPostgresql ? `PostgreSQL: ${noPostgresql}` : "Po
 		expect(databases.map(({ status, detail }) => `${status} ${detail}`).sort()).toEqual([
 			expect.stringMatching(/^fail \/dump\.rdb: Redis dump: [\P{Cc}]*$/u),
 			expect.stringMatching(
-				/^pass \/main: PostgreSQL 15, in production, .*pg_amcheck finds nothing in 2 databases, all/,
+				/^pass \/main: PostgreSQL 15, in production, .*pg_amcheck finds nothing in 3 databases, all/,
 			),
 			expect.stringMatching(/^unknown \/mongo: MongoDB/),
 			expect.stringMatching(/^unknown \/mysql8: MySQL/),
@@ -253,13 +253,47 @@ describe.skipIf(noMariadb)(noMariadb ? `MariaDB: ${noMariadb}` : "MariaDB", () =
 		for (const name of ["my.cnf", ".my.cnf"]) {
 			await writeFile(join(folder, name), "[mariadbd]\nno-such-option=1\n[client]\nno-such-option=1\n");
 		}
-		expect(await check(mariadb, folder)).toMatch(/^pass: MariaDB 10.*recovery ran, CHECK TABLE finds nothing in \d+/);
+		expect(await check(mariadb, folder)).toMatch(
+			/^pass: MariaDB 10.*recovery ran, CHECK TABLE finds nothing in \d+ tables, all/,
+		);
 	});
 
 	test.concurrent("a damaged page of a table is found", async () => {
 		const folder = await copyOf(crashed);
 		for (const page of [5, 6, 7, 8, 9]) await spoil(join(folder, crashed.table), page * 16_384 + 6_000, 64);
 		expect(await check(mariadb, folder)).toMatch(/^fail: MariaDB 10.*(CHECK TABLE finds|died|corrupt)/);
+	});
+
+	test.concurrent.each([
+		[
+			"a long value, which CHECK TABLE does not read,",
+			"d/l.ibd",
+			100 * 16_384 + 6_000,
+			/innochecksum finds .*d\/l\.ibd/,
+		],
+		["MyISAM, which a server mends unseen,", "d/m.MYD", 105 * 500, /CHECK TABLE finds \d+ faults: d\.m/],
+	] as const)("a damaged page of %s is found", async (_what, file, atBytes, words) => {
+		const folder = await copyOf(crashed);
+		await spoil(join(folder, file), atBytes, 105);
+		const said = await check(mariadb, folder);
+		expect(said).toMatch(/^fail: /);
+		expect(said).toMatch(words);
+	});
+
+	test.concurrent("a table without its file, or with a spoilt description, fails", async () => {
+		const folder = await copyOf(crashed);
+		await rm(join(folder, "d/z.ibd"));
+		await truncate(join(folder, "d/m.frm"), 0);
+		expect(await check(mariadb, folder)).toMatch(/^fail: .*CHECK TABLE finds [2-9] faults/);
+	});
+
+	test.concurrent("a backup that was not prepared, and tables behind links, are unknown", async () => {
+		const folder = await copyOf(crashed);
+		await rename(join(folder, "d/m.MYD"), join(folder, "../m.MYD"));
+		await symlink("/srv/m.MYD", join(folder, "d/m.MYD"));
+		expect(await check(mariadb, folder)).toMatch(/^unknown: .*a table lies outside of its folder \(d\/m\.MYD/);
+		await writeFile(join(folder, "xtrabackup_checkpoints"), "backup_type = full-backuped\n");
+		expect(await check(mariadb, folder)).toMatch(/^unknown: .*not prepared/);
 	});
 
 	test.concurrent("a data folder without its tablespace fails; with parts that lie elsewhere it is unknown", async () => {

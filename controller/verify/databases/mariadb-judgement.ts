@@ -27,7 +27,13 @@ export function judgeServer(steps: Steps): Verdict {
 	if (faults.length > 0) {
 		return { status: "unknown", detail: `${faults.length} tables can't be looked at: ${faults[0]?.slice(0, 300)}` };
 	}
-	return { status: "pass", detail: `recovery ran, CHECK TABLE finds nothing in ${tables} tables` };
+	const sums = steps.get("checksums");
+	if (sums?.output) {
+		const wrong = sums.output.split("\n").map((line) => line.replace(/^wrong checksum \/copy\/data\//, ""));
+		return { status: "fail", detail: `innochecksum finds wrong pages: ${wrong.slice(0, 3).join(", ")}`.slice(0, 400) };
+	}
+	const pages = sums ? ", all checksums of their pages are right" : "; checksums of pages were not looked at";
+	return { status: "pass", detail: `recovery ran, CHECK TABLE finds nothing in ${tables} tables${pages}` };
 }
 
 function judgeLog(log: string, what: string): Verdict {

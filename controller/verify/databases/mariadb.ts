@@ -15,7 +15,7 @@ import { readHead } from "./read-head.ts";
 import { withScratchFolder } from "./scratch-folder.ts";
 import { parseSteps } from "./step-output.ts";
 
-const evidence = "mariadbd --no-defaults --skip-grant-tables --datadir=COPY; CHECK TABLE of every table";
+const evidence = "mariadbd --no-defaults --skip-grant-tables --datadir=COPY; CHECK TABLE of every table; innochecksum";
 
 export const mariadb: DatabaseKind = {
 	name: "MariaDB",
@@ -40,10 +40,13 @@ async function checkDataFolder(path: Buffer, work: DatabaseWork): Promise<Verdic
 	if (!work.startServers) return unknown("no database server is started here");
 	const pageBytes = parsePageSize((await head("ibdata1")) ?? Buffer.alloc(0));
 	if (pageBytes === undefined) return { status: "fail", detail: `${name}: ibdata1 has no header` };
-	const [server, client] = await Promise.all([
-		findProgram("mariadbd", work.programsPrefix),
-		findProgram("mariadb", work.programsPrefix),
-	]);
+	const backup = (await head("mariadb_backup_checkpoints")) ?? (await head("xtrabackup_checkpoints"));
+	if (backup && !/backup_type = (full-prepared|log-applied)/.test(backup.toString("latin1"))) {
+		return unknown("a backup that was not prepared, so no database that could be started");
+	}
+	const [server, client, sums = ""] = await Promise.all(
+		["mariadbd", "mariadb", "innochecksum"].map((program) => findProgram(program, work.programsPrefix)),
+	);
 	if (!server || !client) return unknown("needs mariadbd and mariadb (packages mariadb-server, mariadb-client)");
 	const installed = parseVersion(Buffer.from((await runTool(server, ["--version"], work.signal)).output));
 	if (installed !== undefined && written !== undefined && isNewer(written, installed)) {
@@ -57,6 +60,7 @@ async function checkDataFolder(path: Buffer, work: DatabaseWork): Promise<Verdic
 		const args = [
 			mark,
 			client,
+			sums,
 			server,
 			...serverArguments(copied.files, pageBytes, (await stat(join(folder, "data/ibdata1"))).size),
 		];
@@ -68,11 +72,15 @@ async function checkDataFolder(path: Buffer, work: DatabaseWork): Promise<Verdic
 	});
 }
 
+/** Files of InnoDB, MyISAM and Aria, of a database. */
+const isTable = /\/.*\.(frm|ibd|MYD|MYI|MAD|MAI)$/;
+
 /** With the databases that are links to other folders. What lies in other places by configuration is not guessed. */
 async function copyDataFolder(path: Buffer, to: string, work: DatabaseWork): Promise<TreeCopy | Verdict> {
 	const copied = await copyTree(path, to, work.signal);
 	if ("status" in copied) return copied;
 	for (const { name, target } of copied.links) {
+		if (isTable.test(name)) return { status: "unknown", detail: `a table lies outside of its folder (${name})` };
 		if (name.includes("/")) continue;
 		const followed = await work.follow(target, path);
 		if ("elsewhere" in followed) {

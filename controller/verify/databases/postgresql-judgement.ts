@@ -4,7 +4,7 @@ import type { Steps } from "./step-output.ts";
 
 /** What says something of this host, and nothing of the cluster. */
 const ofThisHost =
-	/shared memory|No space left|out of memory|Cannot allocate|could not (load|access) (library|file "\$libdir)|resource manager with ID|is incompatible with|is not available|not compatible|could not open extension|terminated by signal 9/i;
+	/shared memory|No space left|out of memory|Cannot allocate|could not (load|access) (library|file "\$libdir)|resource manager with ID|(is|are) incompatible with|not supported by|directory "\/(?!copy\/).*" does not exist|lock timeout|is not available|not compatible|could not open extension|terminated by signal 9/i;
 /** What a recovery says that waits for WAL of an archive or a primary. */
 const wantsMoreWal =
 	/WAL ends before|could not locate (a valid|required) checkpoint|requested timeline|recovery ended before/;

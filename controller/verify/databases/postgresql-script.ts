@@ -45,7 +45,8 @@ export const accessRules = "local all all trust\n";
 /** Arguments: the folder of the programs, the mark of the steps, seconds for a start or a stop. */
 export const checkScript = `${stepFunction}
 bin=$1 mark=$2 seconds=$3 cluster=/copy/cluster user=postgres role=stillpoint_verification
-export PGHOST=/run PGOPTIONS='-c statement_timeout=0 -c lock_timeout=0 -c default_transaction_read_only=off -c row_security=off'
+# Settings of databases and roles are the guest's, and lie in the data: those that hide damage, or end a check, come second.
+export PGHOST=/run PGOPTIONS='-c statement_timeout=0 -c lock_timeout=30000 -c default_transaction_read_only=off -c row_security=off -c zero_damaged_pages=off -c ignore_checksum_failure=off -c ignore_system_indexes=off -c lc_messages=C -c client_min_messages=notice'
 export PGCONNECT_TIMEOUT=60 PSQLRC=/dev/null
 ask() { "$bin/psql" -X -A -t -q -U "$user" -d template1 -c "$1"; }
 start() { "$bin/pg_ctl" start --silent --wait --timeout="$seconds" -D $cluster -l /copy/server.log -o '-c config_file=/copy/postgresql.conf' >/dev/null; }
@@ -68,10 +69,12 @@ fi
 if [ "$("$bin/psql" --version | sed 's/[^0-9]*\\([0-9]*\\).*/\\1/')" -ge 15 ]; then
 	other='datcollversion is distinct from pg_catalog.pg_database_collation_actual_version(oid)'
 else
-	other=true
+	other="datcollate not in ('C', 'POSIX')"
 fi
+# Also what nobody may enter is restored. -2: a DROP DATABASE that did not end.
+step enter ask "update pg_catalog.pg_database set datallowconn = true where not datallowconn and datconnlimit <> -2"
 step databases ask "select count(*) from pg_catalog.pg_database where datallowconn"
-step collations ask "select datname from pg_catalog.pg_database where datcollate not in ('C', 'POSIX') and $other"
+step collations ask "select datname from pg_catalog.pg_database where $other"
 if [ -x "$bin/pg_amcheck" ]; then
 	step amcheck limited "$bin/pg_amcheck" -U "$user" --all --install-missing --heapallindexed
 else
