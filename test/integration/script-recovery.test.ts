@@ -128,6 +128,24 @@ describe.skipIf(lacking)(`what a run that was killed left of its scripts${lackin
 		expect(isAlive(pid)).toBe(false);
 	});
 
+	test.concurrent("of two recoveries at the same time one waits for the other, and finds nothing left", async () => {
+		const begun = path("once");
+		const { runFolder } = leave("once", [
+			step("once", `echo $$ >> ${begun}\nwhile [ ! -e ${begun}.go ]; do sleep 0.05; done`),
+		]);
+		const program = join(import.meta.dirname, "../fixtures/recover-program.ts");
+		const child = spawn(process.execPath, [program, runFolder], { stdio: "inherit" });
+		const exited = new Promise((resolve) => child.once("exit", resolve));
+		await poll(() => folder.read("once") ?? "", 30_000).not.toBe("");
+		const other = recoverScripts(runFolder, checkTrust, () => undefined);
+		expect(await Promise.race([other, new Promise((resolve) => setTimeout(resolve, 300, "waits"))])).toBe("waits");
+		writeFileSync(`${begun}.go`, "");
+		expect(await other).toEqual([]);
+		expect(await exited).toBe(0);
+		expect(folder.read("once")?.trim().split("\n").length).toBe(1);
+		expect(existsSync(join(runFolder, "undo/once.json"))).toBe(false);
+	});
+
 	test("a run folder that is full does not keep the other applications from being let go", async () => {
 		const { runFolder, path: list } = leave("full", [
 			step("full-a", `echo > ${path("full-a")}`),

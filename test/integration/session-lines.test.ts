@@ -99,6 +99,14 @@ describe("what a session script prints", () => {
 		expect(await session.release("snapshot")).toMatchObject({ held: false, error: { code: "script-timeout" } });
 	});
 
+	test("the reason of a loss that is longer than a paragraph is cut", async () => {
+		const session = await start(
+			`echo ready; printf 'lost '; head -c 4000 /dev/zero | tr '\\0' x; echo; ${readRelease}`,
+		);
+		await poll(() => session.lost.aborted).toBe(true);
+		expect((await session.release("snapshot")).error?.message).toMatch(/: x{1000}…$/);
+	});
+
 	test("the reason of a loss is kept whole, also where a letter comes in two pieces", async () => {
 		const session = await start(
 			`echo ready; printf 'lost M\\303'; sleep 0.1; printf '\\274hle\\n'; ${readRelease}; echo held`,

@@ -19,8 +19,8 @@ export type RecoveredJob = { readonly jobId: string; readonly scripts: readonly 
 
 /**
  * Undoes what a run that was killed left: its scripts that still run are ended, and each post script of a pre that was
- * started is run, told the outcome `interrupted`. A job whose own process lives undoes itself. Never twice at a time:
- * the host runs one job of the machine, or this.
+ * started is run, told the outcome `interrupted`. A job whose own process lives undoes itself, and another recovery that
+ * still goes on (its host was killed) is waited for: its scripts have deadlines.
  */
 export async function recoverScripts(
 	runFolder: string,
@@ -28,8 +28,13 @@ export async function recoverScripts(
 	onBad: (error: StillpointError) => void,
 ): Promise<RecoveredJob[]> {
 	const recovered: RecoveredJob[] = [];
+	const self = findProcessIdentity(process.pid);
+	while (readUndoFiles(runFolder, () => undefined).some(({ content }) => isAnother(content.undoneBy)))
+		await sleep(pollMs);
 	for (const { path, content } of readUndoFiles(runFolder, onBad)) {
 		if (isSameProcessAlive(content.owner)) continue;
+		if (self !== undefined) content.undoneBy = self;
+		update(path, content);
 		const scripts: ScriptReport[] = [];
 		for (const step of content.steps.toReversed()) {
 			const onBegun = (begun: UndoStep) => update(path, { ...content, steps: [...content.steps.slice(0, -1), begun] });
@@ -41,6 +46,10 @@ export async function recoverScripts(
 		recovered.push({ jobId: content.job.jobId, scripts });
 	}
 	return recovered;
+}
+
+function isAnother(recovery: UndoFile["undoneBy"]): boolean {
+	return recovery !== undefined && recovery.pid !== process.pid && isSameProcessAlive(recovery);
 }
 
 async function undo(

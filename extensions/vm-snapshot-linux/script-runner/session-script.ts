@@ -19,6 +19,8 @@ export type SessionScript = {
 	release(outcome: ScriptOutcome): Promise<ScriptReport>;
 };
 
+const reasonLimit = 1000;
+
 /** Starts a session script and waits for `ready`, its deadline or the signal. Never rejects; see `failure`. */
 export async function startSessionScript(
 	step: RunnableStep,
@@ -128,7 +130,7 @@ class Session implements SessionScript {
 			else this.#lose("it said held before it was asked");
 		} else if (line === "lost" || line.startsWith("lost ")) {
 			this.#answer = "lost";
-			this.#lose(line.slice("lost ".length) || "it gave no reason");
+			this.#lose(shortened(line.slice("lost ".length)) || "it gave no reason");
 		}
 	}
 
@@ -144,6 +146,11 @@ class Session implements SessionScript {
 	async #kill(): Promise<void> {
 		await this.#script.kill();
 	}
+}
+
+/** It stands in an error, which is no place for more than a paragraph. */
+function shortened(reason: string): string {
+	return reason.length > reasonLimit ? `${reason.slice(0, reasonLimit)}…` : reason;
 }
 
 function neverStarted(name: string, failure: StillpointError, startedAtMs: number): SessionScript {

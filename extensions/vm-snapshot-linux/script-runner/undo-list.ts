@@ -40,6 +40,8 @@ const undoFileSchema = z.strictObject({
 	job: scriptJobSchema.extend({ fileSystems: scriptJobSchema.shape.fileSystems.default([]) }),
 	/** Who undoes it as long as it lives. */
 	owner: identity,
+	/** Who does it when that one is gone, as long as it lives. */
+	undoneBy: identity.optional(),
 	/** In the order of their start. */
 	steps: z.array(step),
 });
