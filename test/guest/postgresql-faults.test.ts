@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { startHoldScript } from "../fixtures/hold-script.ts";
+import { type HoldScript, startHoldScript } from "../fixtures/hold-script.ts";
 import { type LoopFileSystem, makeLoopFileSystem, requireTools } from "../fixtures/loop-file-system.ts";
 import { poll } from "../fixtures/poll.ts";
 import {
@@ -107,7 +107,7 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 			const id = nextId();
 			process.kill(findChild("walwriter"), "SIGSTOP");
 			await shop.query(`SET synchronous_commit = off; INSERT INTO orders VALUES (${id})`);
-			await using held = startHoldScript(program, [...here(), ...(isHeld ? [] : ["--dry-run"])]);
+			await using held = startHold([...here(), ...(isHeld ? [] : ["--dry-run"])]);
 			expect(await held.line()).toBe(isHeld ? "ready" : undefined);
 			// As when the machine loses its power, but for what the kernel has.
 			for (const pid of processTree(shop.pid())) process.kill(pid, "SIGKILL");
@@ -142,7 +142,7 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 		});
 
 		test("for a backup that does not end", async () => {
-			await using held = startHoldScript(program, [...here(), "--lock-timeout-ms", "500"]);
+			await using held = startHold([...here(), "--lock-timeout-ms", "500"]);
 			expect(await held.line()).toBe("ready");
 			const pid = await backendOfHold();
 			process.kill(pid, "SIGSTOP");
@@ -164,12 +164,12 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 
 		test("that lacks rights is told the statements that give them; these are enough", async () => {
 			const args = ["--credentials", await credentials(secret)];
-			await using refused = startHoldScript(program, args);
+			await using refused = startHold(args);
 			expect(await refused.ended).toBe(77);
 			const grants = refused.output().match(/GRANT [^;]+;/g) ?? [];
 			expect(grants).toHaveLength(3);
 			for (const grant of grants) await shop.query(grant);
-			await using held = startHoldScript(program, args);
+			await using held = startHold(args);
 			expect(await held.line()).toBe("ready");
 			const all = processTree(held.process.pid ?? 0);
 			const words = await Promise.all(all.map((pid) => readFile(`/proc/${pid}/cmdline`, "utf8")));
@@ -190,7 +190,7 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 				"ALTER ROLE keeper SET idle_session_timeout = '300ms'",
 			])
 				await shop.query(statement);
-			await using held = startHoldScript(program, ["--credentials", await credentials(secret)]);
+			await using held = startHold(["--credentials", await credentials(secret)]);
 			expect(await held.line()).toBe("ready");
 			await sleep(500);
 			expect(await held.release()).toBe("held");
@@ -238,7 +238,7 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 			await shop.stop();
 			await execa("cp", ["-a", `${elsewhere}/.`, own]);
 			await takesWritesAgain();
-			await using held = startHoldScript(program, here());
+			await using held = startHold(here());
 			expect(await held.line()).toBe("ready");
 		});
 
@@ -252,20 +252,20 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 			await shop.start();
 			const superblock = readSuperblock(disk.mountPoint);
 			const input = { fileSystems: [{ mountPoint: disk.mountPoint, superblock }] };
-			await using refused = startHoldScript(program, here(), { input });
+			await using refused = startHold(here(), input);
 			expect(await refused.ended).toBe(78);
 			expect(refused.output()).toContain(`base/${oid} (${own}) is not in the snapshot`);
 			await shop.stop();
 			await rm(own);
 			await rename(`${own}.own`, own);
 			await takesWritesAgain();
-			await using held = startHoldScript(program, here(), { input });
+			await using held = startHold(here(), input);
 			expect(await held.line()).toBe("ready");
 		});
 	});
 
 	test("a data folder that another took the place of is a hold that was lost", async () => {
-		await using held = startHoldScript(program, here());
+		await using held = startHold(here());
 		expect(await held.line()).toBe("ready");
 		const moved = `${shop.dataFolder}-moved`;
 		await rename(shop.dataFolder, moved);
@@ -282,7 +282,7 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 			await shop.query("ALTER SYSTEM SET default_transaction_read_only = on");
 			await shop.query("SELECT pg_reload_conf()");
 			await poll(() => shop.query("SHOW default_transaction_read_only")).toBe("on");
-			await using held = startHoldScript(program, here());
+			await using held = startHold(here());
 			expect(await held.line()).toBe("ready");
 			expect(await held.release()).toBe("held");
 			expect(await shop.query("SHOW default_transaction_read_only")).toBe("on");
@@ -294,7 +294,7 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 
 		test("a dry run starts no backup and no checkpoint", async () => {
 			const before = await runAsPostgres("pg_controldata", "-D", shop.dataFolder);
-			await using tried = startHoldScript(program, [...here(), "--dry-run"], { input: {} });
+			await using tried = startHold([...here(), "--dry-run"]);
 			tried.closeInput();
 			expect(await tried.ended).toBe(0);
 			expect(tried.output()).toBe("");
@@ -302,16 +302,16 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 		});
 
 		test("other backups beside it go on", async () => {
-			await using one = startHoldScript(program, here());
+			await using one = startHold(here());
 			expect(await one.line()).toBe("ready");
-			await using other = startHoldScript(program, here());
+			await using other = startHold(here());
 			expect(await other.line()).toBe("ready");
 			expect(await one.release()).toBe("held");
 			expect(await other.release("no-snapshot")).toBe("held");
 		});
 
 		test("what its label says is a backup that was begun and ended, as the write-ahead log has it", async () => {
-			await using held = startHoldScript(program, here());
+			await using held = startHold(here());
 			expect(await held.line()).toBe("ready");
 			const findEnd = async (at: string) => {
 				const words = ["-p", join(shop.dataFolder, "pg_wal"), "-r", "XLOG", "-s", at];
@@ -330,7 +330,7 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 
 		test("the end of stdin and SIGTERM let go at once", async () => {
 			for (const end of ["closeInput", "SIGTERM"] as const) {
-				await using held = startHoldScript(program, here());
+				await using held = startHold(here());
 				expect(await held.line()).toBe("ready");
 				if (end === "SIGTERM") held.process.kill(end);
 				else held.closeInput();
@@ -379,7 +379,7 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 	}
 
 	async function expectRefusal(args: string[], status: number | undefined, says: RegExp): Promise<string> {
-		await using refused = startHoldScript(program, args.includes("--credentials") ? args : [...here(), ...args]);
+		await using refused = startHold(args.includes("--credentials") ? args : [...here(), ...args]);
 		expect(await refused.line()).toBeUndefined();
 		const exit = await refused.ended;
 		if (status === undefined) expect([69, 75]).toContain(exit);
@@ -408,6 +408,11 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 		return found;
 	}
 });
+
+/** Told the facts of a job, as a person's hold would wait for them first. */
+function startHold(args: readonly string[], input = {}): HoldScript {
+	return startHoldScript(program, args, { input });
+}
 
 /** Of the job: the last whose command line has the words. Never 0, which would be our own process group. */
 function findProcess(host: TestHost, ...words: string[]): number {

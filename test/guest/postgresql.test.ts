@@ -3,7 +3,7 @@ import { chmod, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { startHoldScript } from "../fixtures/hold-script.ts";
+import { type HoldScript, startHoldScript } from "../fixtures/hold-script.ts";
 import { type LoopFileSystem, makeLoopFileSystem, requireTools } from "../fixtures/loop-file-system.ts";
 import { copyImages, mountCopies } from "../fixtures/mounted-copies.ts";
 import { poll } from "../fixtures/poll.ts";
@@ -28,6 +28,7 @@ import { copyProductScripts, type ProductScripts } from "../fixtures/product-scr
 import { takeSnapshot, toFrozen } from "../fixtures/snapshot-asker.ts";
 import { useSnapshotBench } from "../fixtures/snapshot-bench.ts";
 
+const { readSuperblock } = await import(join(import.meta.dirname, "../../scripts/kit/covered-folders.mjs"));
 const missing = requireTools("root", "mkfs.ext4", "mkfs.xfs", "losetup", "mount", "fsfreeze", "setpriv", "psql");
 const program = "postgresql/postgresql-hold.mjs";
 const sound = { missing: [], halves: 0, damage: "" };
@@ -162,28 +163,34 @@ describe.skipIf(missing)(`PostgreSQL in a snapshot${missing ? `: ${missing}` : "
 		});
 	});
 
-	test.each([
-		["the write-ahead log", () => [data, bench.one]],
-		["tablespace", () => [data, log]],
-		["the data folder", () => [log, bench.one]],
-	])("%s on a disk that is not ordered is named, and nothing is frozen", async (what, disks) => {
+	test("a job that leaves out the disk of the write-ahead log freezes nothing, and names it", async () => {
 		const request = { scriptsFolder: await scripts.configure({ spread: hold(spread) }) };
-		const host = await bench.start(disks(), { level: "application" }, { request });
+		const host = await bench.start([data, bench.one], { level: "application" }, { request });
 		await host.event("prepared");
 		host.tell({ type: "freeze", jobId: host.jobId });
 		const report = await host.report();
 		expect(report.error?.code).toBe("script-failed");
 		expect(report.scripts[0]).toMatchObject({ exitCode: 78 });
-		expect(report.scripts[0]?.outputTail).toMatch(new RegExp(`${what}.* is not in the snapshot`));
+		expect(report.scripts[0]?.outputTail).toMatch(/the write-ahead log.* is not in the snapshot/);
 		expect(host.events.some(({ type }) => type === "freezing")).toBe(false);
+	});
+
+	test.for([
+		["tablespace", () => [data, log]],
+		["the data folder", () => [log, bench.one]],
+	] as const)("%s on a disk that is not ordered is named", async ([what, disks]) => {
+		const fileSystems = disks().map(({ mountPoint }) => ({ mountPoint, superblock: readSuperblock(mountPoint) }));
+		await using refused = startHold(["--socket", spread.socketFolder], { fileSystems });
+		expect(await refused.ended).toBe(78);
+		expect(refused.output()).toMatch(new RegExp(`${what}.* is not in the snapshot`));
 	});
 
 	test("a server that works in another folder than the one named is refused, also its own replica's", async () => {
 		const args = ["--socket", plain.socketFolder, "--data-folder"];
-		await using other = startHoldScript(program, [...args, spread.dataFolder]);
+		await using other = startHold([...args, spread.dataFolder]);
 		expect(await other.ended).toBe(78);
 		expect(other.output()).toContain("is not the data folder of the server that answers");
-		await using twin = startHoldScript(program, [...args, replica.dataFolder]);
+		await using twin = startHold([...args, replica.dataFolder]);
 		expect(await twin.ended).toBe(78);
 		expect(twin.output()).toContain("no process of it works in");
 	});
@@ -193,14 +200,14 @@ describe.skipIf(missing)(`PostgreSQL in a snapshot${missing ? `: ${missing}` : "
 			[plain, "replica"],
 			[replica, "primary"],
 		] as const) {
-			await using refused = startHoldScript(program, ["--socket", server.socketFolder, "--role", role, "--dry-run"]);
+			await using refused = startHold(["--socket", server.socketFolder, "--role", role, "--dry-run"]);
 			expect(await refused.ended).toBe(78);
 			expect(refused.output()).toContain(`--role says ${role}`);
 		}
 	});
 
 	test("a replica that is promoted while it is held is lost", async () => {
-		await using held = startHoldScript(program, ["--socket", replica.socketFolder]);
+		await using held = startHold(["--socket", replica.socketFolder]);
 		expect(await held.line()).toBe("ready");
 		expect(await replica.query("SELECT pg_promote()")).toBe("t");
 		expect(await held.release()).toMatch(/^lost .*recovery/);
@@ -229,6 +236,11 @@ describe.skipIf(missing)(`PostgreSQL in a snapshot${missing ? `: ${missing}` : "
 		expect(await readdir(server.dataFolder)).not.toContain("backup_label");
 	}
 });
+
+/** Told the facts of a job, as a person's hold would wait for them first. */
+function startHold(args: readonly string[], input = {}): HoldScript {
+	return startHoldScript(program, args, { input });
+}
 
 async function freshFolder(from: string, name: string): Promise<string> {
 	await execa("mkdir", [join(from, name)]);
