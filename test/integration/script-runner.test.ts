@@ -90,6 +90,7 @@ describe("a pre or post script", () => {
 		cancel.abort(new StillpointError("cancelled", "asked"));
 		const report = await running;
 		expect(report).toMatchObject({ timedOut: false, error: { code: "script-failed" } });
+		expect(report.error?.message).toBe("pre script of shop: ended with the job: asked");
 		expect(isAlive(await readPid())).toBe(false);
 	});
 

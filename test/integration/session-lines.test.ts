@@ -99,6 +99,14 @@ describe("what a session script prints", () => {
 		expect(await session.release("snapshot")).toMatchObject({ held: false, error: { code: "script-timeout" } });
 	});
 
+	test("held without end proves nothing, also when it ends well as soon as it is asked to", async () => {
+		const text = `trap 'exit 0' TERM; echo ready; ${readRelease}; echo held; while :; do sleep 0.05; done`;
+		const session = await start(text, 700);
+		expect(session.failure).toBeUndefined();
+		const report = await session.release("snapshot");
+		expect(report).toMatchObject({ held: false, exitCode: 0, timedOut: true, error: { code: "script-timeout" } });
+	});
+
 	test("the reason of a loss that is longer than a paragraph is cut", async () => {
 		const session = await start(
 			`echo ready; printf 'lost '; head -c 4000 /dev/zero | tr '\\0' x; echo; ${readRelease}`,

@@ -4,14 +4,19 @@ import type { ScriptExit } from "./start-script.ts";
 export function judgeExit(
 	what: string,
 	exit: ScriptExit,
-	end: { timedOut: boolean; killed: boolean; deadlineMs: number },
+	end: { timedOut: boolean; killed: boolean; deadlineMs: number; signal?: AbortSignal | undefined },
 ): StillpointError | undefined {
 	if (exit.spawnError !== undefined) return new StillpointError("script-failed", `${what}: ${exit.spawnError}`);
 	if (end.timedOut) return new StillpointError("script-timeout", `${what}: no end after ${end.deadlineMs} ms`);
-	if (end.killed) return new StillpointError("script-failed", `${what}: ended because the job was cancelled`);
+	if (end.killed) return new StillpointError("script-failed", `${what}: ended with the job: ${whyEnded(end.signal)}`);
 	if (exit.exitCode === 0) return undefined;
 	const how = exit.exitCode === undefined ? `ended by ${exit.signal ?? "?"}` : `exit status ${exit.exitCode}`;
 	return new StillpointError("script-failed", `${what}: ${how}`);
+}
+
+function whyEnded(signal: AbortSignal | undefined): string {
+	const { reason } = signal ?? {};
+	return reason instanceof Error ? reason.message : "it was cancelled";
 }
 
 export function exitFields(exit: ScriptExit): { exitCode?: number; signal?: string } {

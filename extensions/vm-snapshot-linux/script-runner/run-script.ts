@@ -85,7 +85,8 @@ async function attempt(
 	const exit = await script.ended;
 	const timedOut = killed && deadline.aborted && signal?.aborted !== true;
 	const what = `${step.phase} script of ${step.name}`;
-	const error = (await findChange(launch)) ?? judgeExit(what, exit, { timedOut, killed, deadlineMs: step.deadlineMs });
+	const error =
+		(await findChange(launch)) ?? judgeExit(what, exit, { timedOut, killed, deadlineMs: step.deadlineMs, signal });
 	if (error === undefined && step.keepsProcesses === true) given.onKept?.(() => script.letGo());
 	else await script.letGo();
 	given.onRuns?.(undefined);

@@ -86,7 +86,7 @@ class Session implements SessionScript {
 		this.#report.timedOut = timedOut;
 		this.failure =
 			changed ??
-			judgeExit(this.#what, exit, { timedOut, killed, deadlineMs: this.#step.deadlineMs }) ??
+			judgeExit(this.#what, exit, { timedOut, killed, deadlineMs: this.#step.deadlineMs, signal }) ??
 			new StillpointError("script-failed", `${this.#what}: ended without saying ready`);
 		this.#lose("it was never ready");
 	}
