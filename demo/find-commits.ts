@@ -3,7 +3,7 @@
  * Every file system is read from a copy, in a mount namespace of its own, after the recovery that any restore would do.
  */
 import { cp, mkdtemp, readFile, rm, stat } from "node:fs/promises";
-import { join, relative } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { openPrivateMounts, type PrivateMounts } from "../controller/verify/private-mounts.ts";
 import { openRawImage } from "../controller/verify/raw-image.ts";
@@ -27,7 +27,7 @@ export async function findCommits(
 	await using undo = new AsyncDisposableStack();
 	const scratch = await mkdtemp(join(folder, "truth-"));
 	undo.defer(() => rm(scratch, { recursive: true, force: true }));
-	const mounts = undo.use(await openPrivateMounts(scratch, signal));
+	const mounts = undo.use(await openPrivateMounts(scratch, [...images.values()].map(dirname), signal));
 	const found = new Map<string, number>();
 	const look = async (fileSystem: LoopFileSystem, image: string, inside: (root: string) => Promise<void>) => {
 		const root = await mountCopy(fileSystem, image, scratch, mounts, signal);

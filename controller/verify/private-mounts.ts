@@ -19,8 +19,14 @@ export type MountFailure = { failure: string; ofMachine: boolean };
 
 export type MountOptions = { fsType: string; options: string; readOnly: boolean };
 
-export async function openPrivateMounts(scratchDir: string, signal: AbortSignal): Promise<PrivateMounts> {
-	const holder = execa("unshare", ["--mount", "--propagation", "private", "sh", "-c", "echo ready; exec cat"], {
+/** @param folders of the images: they and the scratch folder stay reachable in the namespace. */
+export async function openPrivateMounts(
+	scratchDir: string,
+	folders: readonly string[],
+	signal: AbortSignal,
+): Promise<PrivateMounts> {
+	const own = ["--mount", "--propagation", "private", "sh", "-c", holderScript, "sh"];
+	const holder = execa("unshare", [...own, scratchDir, ...folders, ...programFolders()], {
 		stdin: "pipe",
 		reject: false,
 		cancelSignal: signal,
@@ -67,6 +73,24 @@ export async function openPrivateMounts(scratchDir: string, signal: AbortSignal)
 		},
 	};
 }
+
+/** Programs and their libraries may lie on mounts of their own. */
+function programFolders(): string[] {
+	return [process.execPath, "/usr/bin", "/usr/sbin", "/usr/lib", "/bin", "/sbin", "/lib", "/etc", "/nix", "/gnu"];
+}
+
+/**
+ * A new namespace has a copy of each mount of this machine, and would keep it in use when others unmount it: for as long
+ * as a verification lasts, and unclean in a snapshot meanwhile. So what leads to none of the arguments is detached.
+ */
+const holderScript = `mounts=$(cat /proc/self/mountinfo)
+printf '%s\\n' "$mounts" | while read -r _ _ _ _ point _; do
+	point=$(printf '%b.' "$point"); point=\${point%.}
+	case $point/ in //|/dev/*|/proc/*|/sys/*|/run/) continue ;; esac
+	for folder; do case $folder/ in "$point"/*) continue 2 ;; esac; done
+	umount --lazy "$point" 2>/dev/null
+done
+echo ready; exec cat`;
 
 /** What mount(8) says when it is not the image's fault. */
 const missingHere = /unknown filesystem type|permission denied|must be superuser|not permitted/i;

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, realpath, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { StillpointError } from "../../contracts/errors.ts";
 import type { RecoveryPoint } from "../../contracts/recovery-point.ts";
@@ -43,7 +43,7 @@ export async function verifyRecoveryPoint(folder: string, options: VerifyOptions
 	await using undo = new AsyncDisposableStack();
 	const scratchDir = await makeScratch(resolve(options.scratchDir));
 	undo.defer(() => rm(scratchDir, { recursive: true, force: true }));
-	const mounts = undo.use(await openPrivateMounts(scratchDir, options.signal));
+	const mounts = undo.use(await openPrivateMounts(scratchDir, [await realpath(folder)], options.signal));
 	const findings = await lookAtImages(recoveryPoint, {
 		folder: resolve(folder),
 		scratchDir,
@@ -70,7 +70,7 @@ export async function verifyRecoveryPoint(folder: string, options: VerifyOptions
 async function makeScratch(parent: string): Promise<string> {
 	try {
 		await mkdir(parent, { recursive: true, mode: 0o700 });
-		return await mkdtemp(join(parent, "verify-"));
+		return await mkdtemp(join(await realpath(parent), "verify-"));
 	} catch (cause) {
 		throw new StillpointError("state-unusable", `no scratch folder can be made in ${parent}`, { cause });
 	}

@@ -65,7 +65,7 @@ describe.skipIf(missing)(missing ? `hostile images: ${missing}` : "hostile image
 			async (image) => void (await execa("tune2fs", ["-e", "panic", image])),
 		);
 		const signal = AbortSignal.timeout(20_000);
-		await using mounts = await openPrivateMounts(dir, signal);
+		await using mounts = await openPrivateMounts(dir, [folder], signal);
 		const part = { imagePath: join(folder, "disk0.img"), offsetBytes: 0, sizeBytes: sizeMiB << 20 };
 		for (const [options, readOnly] of [
 			[readingOptions("ext4"), true],
@@ -78,6 +78,21 @@ describe.skipIf(missing)(missing ? `hostile images: ${missing}` : "hostile image
 			expect(line).toContain("errors=remount-ro");
 			await mounts.unmountAll();
 		}
+	});
+
+	test("what a neighbour unmounts meanwhile is unmounted, and clean", async () => {
+		const folder = await makePoint(async () => undefined);
+		await using neighbour = await makeLoopFileSystem({ dir, fsType: "ext4", sizeMiB, name: "neigh bour" });
+		const scratch = join(dir, "scratch");
+		await mkdir(scratch);
+		await using mounts = await openPrivateMounts(scratch, [folder], AbortSignal.timeout(20_000));
+		const part = { imagePath: join(folder, "disk0.img"), offsetBytes: 0, sizeBytes: sizeMiB << 20 };
+		const mounted = await mounts.mount([part], { fsType: "ext4", options: readingOptions("ext4"), readOnly: true });
+		expect(mounted).toHaveProperty("folder");
+		const state = async () => (await execa("dumpe2fs", ["-h", neighbour.imagePath], { stderr: "ignore" })).stdout;
+		expect(await state()).toContain("needs_recovery");
+		await execa("umount", [neighbour.mountPoint]);
+		expect(await state()).not.toContain("needs_recovery");
 	});
 
 	test("a journal of a database that is a pipe or a link is not opened", async () => {
