@@ -126,6 +126,20 @@ describe.skipIf(missing)(`applications in a job${missing ? `: ${missing}` : ""}`
 			expect(await isWritable(one)).toBe(true);
 		});
 
+		test("a session that may fail and dies while frozen lowers the level, and the asker keeps its window", async () => {
+			const word = join("/dev/shm", `stillpoint-test-die-${process.pid}-2`);
+			defer(() => rm(word, { force: true }));
+			await configure({ session: { ...session("dies-when-told.sh", 1), onFailure: "continue" } }, [word]);
+			const host = await start([one], { ...application, holdLimitMs: 60_000 }, withScripts());
+			await toFrozen(host);
+			await writeFile(word, "");
+			const script = join(scripts, "dies-when-told.sh");
+			await poll(async () => (await execa("pgrep", ["-f", script], { reject: false })).stdout).toBe("");
+			const report = await takeSnapshot(host, [one]);
+			expect(report).toMatchObject({ achieved: "file-system", because: ["script-hold-lost"] });
+			expect(report.error).toBeUndefined();
+		});
+
 		test("a bad drop-in file fails the job by name", async () => {
 			await configure({ shop: { version: 1, application: "shop", pre: { command: ["relative"] } } });
 			const host = await start([one], application, withScripts());
