@@ -7,6 +7,7 @@ import { addCheckCommand } from "./commands/check.ts";
 import { addCompletionCommand } from "./commands/completion.ts";
 import { addConfigCommands } from "./commands/config.ts";
 import { addControllerCommands } from "./commands/controller.ts";
+import { addDiagnoseCommand } from "./commands/diagnose.ts";
 import { addExplainCommand } from "./commands/explain.ts";
 import { addExtensionAuthorCommands } from "./commands/extension-author.ts";
 import { addExtensionsCommand } from "./commands/extensions.ts";
@@ -52,6 +53,7 @@ export function makeProgram(context: CommandContext, act: Act): Command {
 	addThawCommand(program, context, act);
 	addConfigCommands(program, context, act);
 	addExplainCommand(program, context, act);
+	addDiagnoseCommand(program, context, act);
 	addControllerCommands(program, context, act);
 	addExtensionAuthorCommands(program, context, act);
 	addCompletionCommand(program, context, act);

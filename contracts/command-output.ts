@@ -114,6 +114,14 @@ export const commandOutputs = {
 		faults: z.array(configFault),
 		warnings: z.array(z.string()),
 	}),
+	diagnose: document({
+		file: z.string(),
+		sizeBytes: z.int(),
+		/** `error`: the part could not be read. */
+		entries: z.array(
+			z.object({ name: z.string(), what: z.string(), sizeBytes: z.int(), error: z.string().optional() }),
+		),
+	}),
 	explain: document({ explanations: z.array(explanation) }),
 	completion: document({ shell: z.enum(["bash", "zsh", "fish"]), script: z.string() }),
 	"controller run": document({

@@ -1,6 +1,9 @@
 /** `stillpoint check` on loop file systems: what it foretells, what it leaves alone, and a real freeze of its own. */
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { basename, join } from "node:path";
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { basename, join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Check, checkSchema } from "../../contracts/check.ts";
 import type { Ledger } from "../../contracts/freezer-protocol.ts";
@@ -11,9 +14,11 @@ import { findProcessIdentity } from "../../platform/linux/process-identity.ts";
 import { type LocalHandlers, serveLocalChannel } from "../../platform/local-channel.ts";
 import { freeze, type LoopFileSystem, makeLoopFileSystem, startGuard, thaw } from "../fixtures/loop-file-system.ts";
 import { runInMemory } from "../fixtures/memory-context.ts";
+import { poll } from "../fixtures/poll.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
 
 const missing = requireTools("root", "mkfs.ext4", "losetup", "fsfreeze");
+const entry = resolve(import.meta.dirname, "../../command-line/stillpoint.ts");
 const noScripts = { azureFolder: null, qemuHookFolders: [], vmwareHookFolders: [] };
 
 describe.skipIf(missing)(`stillpoint check${missing ? `: ${missing}` : ""}`, () => {
@@ -41,14 +46,20 @@ describe.skipIf(missing)(`stillpoint check${missing ? `: ${missing}` : ""}`, () 
 	});
 
 	/** This machine's own disks are not the test's: order and filters name the loops. */
-	async function check(config: Record<string, unknown> = {}, ...words: string[]) {
-		const file = join(dir, "agent.json");
+	function words(): string[] {
+		const folders = ["--config", join(dir, "agent.json"), "--run-dir", runDir, "--state-dir", join(dir, "state")];
+		return ["check", "--json", "--disk", basename(lower.device), ...folders];
+	}
+
+	function writeConfig(config: Record<string, unknown> = {}): void {
 		const include = [lower, upper].map(({ mountPoint }) => ({ mountPoint }));
 		const own = { version: 1, fileSystems: { include }, scriptsFolder: join(dir, "none"), otherScripts: noScripts };
-		writeFileSync(file, JSON.stringify({ ...own, ...config }), { mode: 0o600 });
-		const folders = ["--config", file, "--run-dir", runDir, "--state-dir", join(dir, "state")];
-		const disk = basename(lower.device);
-		const { stdout, status } = await runInMemory(["check", "--json", "--disk", disk, ...folders, ...words]);
+		writeFileSync(join(dir, "agent.json"), JSON.stringify({ ...own, ...config }), { mode: 0o600 });
+	}
+
+	async function check(config: Record<string, unknown> = {}, ...more: string[]) {
+		writeConfig(config);
+		const { stdout, status } = await runInMemory([...words(), ...more]);
 		const printed = JSON.parse(stdout);
 		const found = (): Check => {
 			expect(checkSchema.parse(printed)).toEqual(printed);
@@ -130,6 +141,50 @@ describe.skipIf(missing)(`stillpoint check${missing ? `: ${missing}` : ""}`, () 
 		await runInMemory(["thaw", "--run-dir", runDir]);
 		expect(await thaw(upper.mountPoint)).toBe(false);
 		rmSync(join(runDir, "check"), { recursive: true });
+	});
+
+	/** The moment in which a ledger says that FIFREEZE is on its way, or done. */
+	async function stopWhileFrozen(pid: number, isOver: () => boolean): Promise<boolean> {
+		const folder = join(runDir, "check", "freezes");
+		while (!isOver()) {
+			const names = existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith(".json")) : [];
+			const texts = names.map((name) => {
+				try {
+					return readFileSync(join(folder, name), "utf8");
+				} catch {
+					return "";
+				}
+			});
+			if (texts.some((text) => /"state":"(freezing|frozen)"/.test(text))) {
+				process.kill(pid, "SIGSTOP");
+				await sleep(500);
+				return (await execa("fsfreeze", ["-f", upper.mountPoint], { reject: false })).exitCode !== 0;
+			}
+			await sleep(1);
+		}
+		return false;
+	}
+
+	test("a try that is stopped, and then killed, in the middle leaves nothing frozen", async () => {
+		let wasHeld = false;
+		for (let attempt = 0; attempt < 6 && !wasHeld; attempt += 1) {
+			writeConfig();
+			const child = spawn(process.execPath, [entry, ...words(), "--try-freeze"], { stdio: "ignore" });
+			const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
+			wasHeld = await stopWhileFrozen(child.pid ?? 0, () => child.exitCode !== null);
+			// A freeze that the test made itself, because it looked too late.
+			if (!wasHeld) await thaw(upper.mountPoint);
+			child.kill("SIGKILL");
+			await ended;
+		}
+		expect(wasHeld).toBe(true);
+		await poll(async () => {
+			const again = await execa("fsfreeze", ["-f", lower.mountPoint], { reject: false });
+			return again.exitCode === 0 && (await thaw(lower.mountPoint));
+		}, 20_000).toBe(true);
+		expect(await thaw(upper.mountPoint)).toBe(false);
+		await runInMemory(["thaw", "--run-dir", runDir]);
+		rmSync(join(runDir, "check"), { recursive: true, force: true });
 	});
 
 	test("what the configuration leaves out lowers the disk, and is not frozen by --try-freeze", async () => {

@@ -181,6 +181,8 @@ describe("every command prints what its contract says", () => {
 		const elsewhere = [
 			"agent run",
 			"agent enrol",
+			"check",
+			"diagnose",
 			"extensions new",
 			"extensions test",
 			"controller run",
