@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { checkTrust } from "../../extensions/vm-snapshot-linux/script-runner/prepare-applications.ts";
 import { recoverScripts } from "../../extensions/vm-snapshot-linux/script-runner/recover-scripts.ts";
 import { openUndoList, readUndoFiles } from "../../extensions/vm-snapshot-linux/script-runner/undo-list.ts";
+import { findProcessIdentity } from "../../platform/linux/process-identity.ts";
 import { poll } from "../fixtures/poll.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
 import { isAlive, makeScriptFolder, type ScriptFolder, scriptJob } from "../fixtures/script-bench.ts";
@@ -89,10 +90,13 @@ describe.skipIf(lacking)(`what a run that was killed left of its scripts${lackin
 	});
 
 	/** What a run that is gone left of one application. */
-	function leave(name: string, steps: readonly object[]): { runFolder: string; path: string } {
+	function leave(
+		name: string,
+		steps: readonly object[],
+		owner: object = { pid: 2 ** 22 + 1, startTime: "1" },
+	): { runFolder: string; path: string } {
 		const runFolder = join(folder.runFolder, name);
 		mkdirSync(join(runFolder, "undo"), { recursive: true, mode: 0o700 });
-		const owner = { pid: 2 ** 22 + 1, startTime: "1" };
 		const path = join(runFolder, "undo", `${name}.json`);
 		const list = { version: 2, job: { ...scriptJob, jobId: name }, owner, steps };
 		writeFileSync(path, JSON.stringify(list), { mode: 0o600 });
@@ -153,9 +157,20 @@ describe.skipIf(lacking)(`what a run that was killed left of its scripts${lackin
 		]);
 		mkdirSync(`${list}.new`);
 		const recovered = await recoverScripts(runFolder, checkTrust, () => undefined);
-		expect(recovered[0]?.scripts.map(({ exitCode }) => exitCode)).toEqual([0, 0]);
+		expect(recovered[0]?.scripts).toMatchObject([
+			{ name: "full-b", exitCode: 0 },
+			{ name: "full-a", exitCode: 0 },
+		]);
 		expect([folder.read("full-a"), folder.read("full-b")]).toEqual(["\n", "\n"]);
 		expect(existsSync(list)).toBe(false);
+	});
+
+	test("a job whose own process lives is left to that", async () => {
+		const owner = findProcessIdentity(process.pid);
+		const { runFolder, path: list } = leave("alive", [step("alive", `echo > ${path("alive")}`)], owner);
+		expect(await recoverScripts(runFolder, checkTrust, () => undefined)).toEqual([]);
+		expect(folder.read("alive")).toBeUndefined();
+		expect(existsSync(list)).toBe(true);
 	});
 
 	test("as many applications as there may be can be read again, and no more is begun than that", async () => {

@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { chmodSync, copyFileSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { checkTrust } from "../../extensions/vm-snapshot-linux/script-runner/prepare-applications.ts";
 import { runScript } from "../../extensions/vm-snapshot-linux/script-runner/run-script.ts";
@@ -120,6 +120,28 @@ describe.skipIf(lacking)(`what a script is and who could change it${lacking ? ` 
 		} finally {
 			execFileSync("umount", [path("noexec")]);
 		}
+	});
+
+	test.each<[string, number, (script: string) => void]>([
+		["opened to all", 1, (script) => chmodSync(script, 0o777)],
+		["in a folder that is given to another", 1, (script) => execFileSync("chown", ["65534", dirname(script)])],
+		["replaced", 2, (script) => renameSync(made("new-one", marks("swapped")), script)],
+	])("one that is %s between a check and its opening is not run", async (what, after, change) => {
+		for (const before of [[], ["/bin/sh"]]) {
+			const name = `${what.replaceAll(" ", "-")}-${before.length}`;
+			mkdirSync(path(name));
+			const script = made(`${name}/a.sh`, marks("swapped"));
+			let checks = 0;
+			const changesThen = async (checked: string) => {
+				await checkTrust(checked);
+				if (checked === script && ++checks === after) change(script);
+			};
+			const step = scriptStep([...before, script]);
+			const report = await runScript(step, { ...context(), checkTrust: changesThen });
+			expect(report.error).toMatchObject({ code: "script-untrusted" });
+			expect(checks).toBeGreaterThanOrEqual(after);
+		}
+		expect(folder.read("swapped.ran")).toBeUndefined();
 	});
 
 	describe("finds itself and its neighbours", () => {
