@@ -143,7 +143,8 @@ async function readFolder(
 	const found: { path: string; text: string }[] = [];
 	for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
 		const path = join(folder, entry.name);
-		if (entry.isDirectory() && depth > 1) found.push(...(await readFolder(path, depth - 1, room)));
+		if (entry.isDirectory() && entry.name !== "node_modules" && depth > 1)
+			found.push(...(await readFolder(path, depth - 1, room)));
 		if (!entry.isFile() || room.left <= 0) continue;
 		room.left -= 1;
 		const text = await readText(path);

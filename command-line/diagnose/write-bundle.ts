@@ -1,4 +1,5 @@
 /** The bundle as a file: packed by tar(1), searched, compressed, and written for root alone. */
+import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -7,12 +8,14 @@ import { execa } from "execa";
 import { StillpointError } from "../../contracts/errors.ts";
 
 const tarLimitMs = 60_000;
+/** A tmpfs, when there is one: a bundle is wanted most when a disk does not answer. */
+const sharedMemory = "/dev/shm";
 
 export type BundleEntry = { readonly name: string; readonly text: string };
 
 /** @throws `tool-missing` without tar; the entries lie in one folder called `name`. */
 export async function packBundle(name: string, entries: readonly BundleEntry[]): Promise<Buffer> {
-	const folder = await mkdtemp(join(tmpdir(), "stillpoint-diagnose-"));
+	const folder = await mkdtemp(join(existsSync(sharedMemory) ? sharedMemory : tmpdir(), "stillpoint-diagnose-"));
 	try {
 		for (const entry of entries) {
 			const path = join(folder, name, entry.name);

@@ -7,7 +7,8 @@ import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Check, checkSchema } from "../../contracts/check.ts";
 import type { Ledger } from "../../contracts/freezer-protocol.ts";
-import { localCalls } from "../../contracts/local-calls.ts";
+import { type AgentStatus, localCalls } from "../../contracts/local-calls.ts";
+import { version } from "../../contracts/version.ts";
 import { readBootId } from "../../platform/linux/boot-id.ts";
 import { readMountTable } from "../../platform/linux/mount-table.ts";
 import { findProcessIdentity } from "../../platform/linux/process-identity.ts";
@@ -16,6 +17,7 @@ import { freeze, type LoopFileSystem, makeLoopFileSystem, startGuard, thaw } fro
 import { runInMemory } from "../fixtures/memory-context.ts";
 import { poll } from "../fixtures/poll.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
+import { makeSourceExtension } from "../fixtures/source-extension.ts";
 
 const missing = requireTools("root", "mkfs.ext4", "losetup", "fsfreeze");
 const entry = resolve(import.meta.dirname, "../../command-line/stillpoint.ts");
@@ -178,11 +180,12 @@ describe.skipIf(missing)(`stillpoint check${missing ? `: ${missing}` : ""}`, () 
 			await ended;
 		}
 		expect(wasHeld).toBe(true);
+		// The upper one is thawed last.
 		await poll(async () => {
-			const again = await execa("fsfreeze", ["-f", lower.mountPoint], { reject: false });
-			return again.exitCode === 0 && (await thaw(lower.mountPoint));
+			const again = await execa("fsfreeze", ["-f", upper.mountPoint], { reject: false });
+			return again.exitCode === 0 && (await thaw(upper.mountPoint));
 		}, 20_000).toBe(true);
-		expect(await thaw(upper.mountPoint)).toBe(false);
+		expect(await thaw(lower.mountPoint)).toBe(false);
 		await runInMemory(["thaw", "--run-dir", runDir]);
 		rmSync(join(runDir, "check"), { recursive: true, force: true });
 	});
@@ -218,34 +221,68 @@ describe.skipIf(missing)(`stillpoint check${missing ? `: ${missing}` : ""}`, () 
 		expect([statusOf(found(), "run-folder"), statusOf(found(), "plan")]).toEqual(["fail", "fail"]);
 	});
 
-	test("--try-freeze is refused while a job runs", async () => {
-		const job = {
-			jobId: "night-2",
-			phase: "frozen" as const,
-			requested: "crash" as const,
-			startedAt: "2026-01-01T00:00:00.000Z",
-		};
+	/** An agent that answers nothing but its status. */
+	async function serveStatus(changes: Partial<AgentStatus>): Promise<AsyncDisposable> {
 		const none = () => Promise.reject(new Error("not in this test"));
+		const status: AgentStatus = {
+			...{ schemaVersion: 1, version, pid: 1, hostname: "h", startedAt: "2026-01-01T00:00:00.000Z" },
+			link: { enrolled: true, connected: true, unsentReports: 0, certificateExpiresAt: "2999-01-01T00:00:00.000Z" },
+			...{ extensions: [], frozen: [], lastJobs: [] },
+			protection: { state: "unprotected", why: [], wanted: { level: "crash", maxAgeMs: null } },
+			...changes,
+		};
 		const handlers = {
 			...(Object.fromEntries(Object.keys(localCalls).map((name) => [name, none])) as unknown as LocalHandlers),
-			"agent.status": () =>
-				Promise.resolve({
-					...{ schemaVersion: 1 as const, version: "0", pid: 1, hostname: "h", startedAt: job.startedAt, job },
-					link: { enrolled: false, connected: false, unsentReports: 0 },
-					...{ extensions: [], frozen: [], lastJobs: [] },
-					protection: { state: "protected" as const, why: [], wanted: { level: "crash" as const, maxAgeMs: null } },
-				}),
+			"agent.status": () => Promise.resolve(status),
 		} as LocalHandlers;
 		const { signal } = new AbortController();
-		await using server = await serveLocalChannel({
-			socketPath: join(runDir, "agent.sock"),
-			handlers,
-			isFrozen: () => false,
-			signal,
+		const socketPath = join(runDir, "agent.sock");
+		return await serveLocalChannel({ socketPath, handlers, isFrozen: () => false, signal });
+	}
+
+	test("--try-freeze is refused while a job runs", async () => {
+		const startedAt = "2026-01-01T00:00:00.000Z";
+		await using _agent = await serveStatus({
+			job: { jobId: "night-2", phase: "frozen", requested: "crash", startedAt },
 		});
-		expect(server).toBeDefined();
 		const { error, status } = await check({}, "--try-freeze");
 		expect([error.code, error.message, status]).toEqual(["job-running", expect.stringContaining("night-2"), 7]);
 		expect(await thaw(lower.mountPoint)).toBe(false);
+	});
+
+	test("protected, where agent and extension are there and nothing is in the way", async () => {
+		const extensions = join(dir, "state", "extensions");
+		mkdirSync(extensions, { recursive: true, mode: 0o700 });
+		const config = join(makeSourceExtension(extensions), "config");
+		mkdirSync(config);
+		writeFileSync(join(config, "HandlerState"), "Enabled");
+		await using _agent = await serveStatus({});
+		const { found, status } = await check();
+		const one = found();
+		// How much data waits to be written is this machine's own.
+		const isStalled = statusOf(one, "stall") === "warn";
+		expect(one.findings.filter(({ check: name, status: is }) => is !== "ok" && name !== "stall")).toEqual([]);
+		expect([one.state, status]).toEqual(isStalled ? ["degraded", 3] : ["protected", 0]);
+		expect(one.findings.map(({ check: name }) => name)).toEqual(
+			expect.arrayContaining(["link", "certificate", "clock"]),
+		);
+	});
+
+	test("an agent of another version, without a connection and with a certificate that ran out, is in the way", async () => {
+		const link = {
+			enrolled: true,
+			connected: false,
+			unsentReports: 0,
+			certificateExpiresAt: "2020-01-01T00:00:00.000Z",
+		};
+		await using _agent = await serveStatus({ version: "0.0.0", link });
+		const { found } = await check();
+		const is = (name: string) => statusOf(found(), name);
+		expect([is("agent"), is("link"), is("certificate"), found().state]).toEqual([
+			"warn",
+			"warn",
+			"fail",
+			"unprotected",
+		]);
 	});
 });
