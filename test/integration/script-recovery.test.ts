@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { checkTrust } from "../../extensions/vm-snapshot-linux/script-runner/prepare-applications.ts";
 import { recoverScripts } from "../../extensions/vm-snapshot-linux/script-runner/recover-scripts.ts";
+import { newMark } from "../../extensions/vm-snapshot-linux/script-runner/script-step.ts";
 import { openUndoList, readUndoFiles } from "../../extensions/vm-snapshot-linux/script-runner/undo-list.ts";
 import { findProcessIdentity } from "../../platform/linux/process-identity.ts";
 import { poll } from "../fixtures/poll.ts";
@@ -118,7 +119,7 @@ describe.skipIf(lacking)(`what a run that was killed left of its scripts${lackin
 		chmodSync(path(name), 0o777);
 		const begun = path(`${name}/pid`);
 		const body = `trap "" TERM HUP\n[ -e ${begun} ] && { grep "^State:.[^ZX]" /proc/$(cat ${begun})/status 2> /dev/null; exit 0; }\necho $$ > ${begun}\nsleep 60`;
-		const { runFolder } = leave(name, [step(name, body, { mark: name, ...more })]);
+		const { runFolder } = leave(name, [step(name, body, { mark: newMark(), ...more })]);
 		const program = join(import.meta.dirname, "../fixtures/recover-program.ts");
 		const child = spawn(process.execPath, [program, runFolder], { stdio: "inherit" });
 		const exited = new Promise((resolve) => child.once("exit", resolve));

@@ -50,8 +50,7 @@ describe("a pre or post script", () => {
 		const report = await run("leaves-a-child.sh", [join(folder, "pid")], { deadlineMs: 60_000 });
 		expect(report).toMatchObject({ exitCode: 0, timedOut: false });
 		const child = await readPid();
-		for (let turn = 0; turn < 100 && isAlive(child); turn += 1) await sleep(10);
-		expect(isAlive(child)).toBe(false);
+		await poll(() => isAlive(child)).toBe(false);
 	});
 
 	test("may print without end: only the tail is kept", async () => {

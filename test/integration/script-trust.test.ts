@@ -90,7 +90,7 @@ describe.skipIf(lacking)(`what a script is and who could change it${lacking ? ` 
 		],
 	])("one that is %s is not run", async (name, make) => {
 		const named = make(name) ?? path(name);
-		for (const command of [[path(name)], ["/bin/sh", path(name)]]) {
+		for (const command of [[path(name)], ["/bin/sh", path(name)], ["/bin/sh", "-c", `${path(name)} now`]]) {
 			if (command.length > 1 && name === "with-an-interpreter-of-another") continue;
 			const report = await run(command, { retries: 3 });
 			expect(report.error).toMatchObject({ code: "script-untrusted", message: expect.stringContaining(named) });
