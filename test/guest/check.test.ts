@@ -5,6 +5,7 @@ import { basename, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { probeTargets } from "../../command-line/check/frozen-now.ts";
 import { type Check, checkSchema } from "../../contracts/check.ts";
 import type { Ledger } from "../../contracts/freezer-protocol.ts";
 import { type AgentStatus, localCalls } from "../../contracts/local-calls.ts";
@@ -219,6 +220,18 @@ describe.skipIf(missing)(`stillpoint check${missing ? `: ${missing}` : ""}`, () 
 	test("a run folder that is no tmpfs is found", async () => {
 		const { found } = await check({}, "--run-dir", join(lower.mountPoint, "run"));
 		expect([statusOf(found(), "run-folder"), statusOf(found(), "plan")]).toEqual(["fail", "fail"]);
+	});
+
+	test.skipIf(requireTools("mkfs.xfs"))("an XFS that the probe's remount would change is not probed", async () => {
+		const mountOptions = ["inode32"];
+		await using xfs = await makeLoopFileSystem({ dir, fsType: "xfs", sizeMiB: 320, name: "xfs", mountOptions });
+		const find = async () => (await readMountTable()).find(({ mountPoint }) => mountPoint === xfs.mountPoint);
+		const { superblock = "" } = (await find()) ?? {};
+		const { mountPoint } = xfs;
+		expect(await probeTargets([{ superblock, mountPoint, openPath: mountPoint }], 10_000)).toEqual(
+			new Map([[superblock, "unknown"]]),
+		);
+		expect((await find())?.superOptions).toContain("inode32");
 	});
 
 	/** An agent that answers nothing but its status. */
