@@ -1,10 +1,7 @@
 /** What goes wrong around a PostgreSQL server that is held: no label better than the truth, and it takes writes again. */
-import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { chmod, copyFile, mkdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
-import { connect, createServer } from "node:net";
+import { chmod, copyFile, mkdir, rename, rm, symlink } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type HoldScript, startHoldScript } from "../fixtures/hold-script.ts";
@@ -27,7 +24,6 @@ import type { TestHost } from "../fixtures/snapshot-host.ts";
 const { readSuperblock } = await import(join(import.meta.dirname, "../../scripts/kit/covered-folders.mjs"));
 const missing = requireTools("root", "mkfs.ext4", "losetup", "mount", "fsfreeze", "setpriv", "psql");
 const program = "postgresql/postgresql-hold.mjs";
-const secret = "correct-secret";
 
 describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` : ""}`, () => {
 	const bench = useSnapshotBench();
@@ -153,80 +149,6 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 		});
 	});
 
-	describe("a role of its own", () => {
-		beforeAll(async () => {
-			await shop.query(`CREATE ROLE keeper LOGIN PASSWORD '${secret}'`);
-			const rules = join(shop.dataFolder, "pg_hba.conf");
-			const text = await readFile(rules, "utf8");
-			await writeFile(rules, `local all keeper scram-sha-256\nlocal all stranger reject\n${text}`);
-			await shop.query("SELECT pg_reload_conf()");
-		});
-
-		test("that lacks rights is told the statements that give them; these are enough", async () => {
-			const args = ["--credentials", await credentials(secret)];
-			await using refused = startHold(args);
-			expect(await refused.ended).toBe(77);
-			const grants = refused.output().match(/GRANT [^;]+;/g) ?? [];
-			expect(grants).toHaveLength(3);
-			for (const grant of grants) await shop.query(grant);
-			await using held = startHold(args);
-			expect(await held.line()).toBe("ready");
-			const all = processTree(held.process.pid ?? 0);
-			const words = await Promise.all(all.map((pid) => readFile(`/proc/${pid}/cmdline`, "utf8")));
-			expect(all.length).toBe(2);
-			expect(words.join()).not.toContain(secret);
-			expect(await held.release()).toBe("held");
-			expect(await held.ended).toBe(0);
-			expect(held.output() + refused.output()).not.toContain(secret);
-		});
-
-		test("is harmed by no function and no setting that others made for it", async () => {
-			const body = "BEGIN RAISE EXCEPTION 'trapped'; END";
-			for (const statement of [
-				"CREATE SCHEMA trap",
-				"GRANT USAGE ON SCHEMA trap TO keeper",
-				`CREATE FUNCTION trap.pg_backend_pid() RETURNS int LANGUAGE plpgsql AS $$${body}$$`,
-				"ALTER ROLE keeper SET search_path = trap, pg_catalog",
-				"ALTER ROLE keeper SET idle_session_timeout = '300ms'",
-			])
-				await shop.query(statement);
-			await using held = startHold(["--credentials", await credentials(secret)]);
-			expect(await held.line()).toBe("ready");
-			await sleep(500);
-			expect(await held.release()).toBe("held");
-		});
-
-		test("with a wrong password, refused by the rules, or once too often: in the server's words", async () => {
-			const wrong = await credentials("wrong-secret");
-			const output = await expectRefusal(["--credentials", wrong], 69, /password authentication failed/);
-			expect(output).not.toContain("wrong-secret");
-			await expectRefusal([...here(), "--user", "stranger"], 69, /pg_hba.conf rejects/);
-			await shop.query("ALTER ROLE keeper CONNECTION LIMIT 0");
-			await expectRefusal(["--credentials", await credentials(secret)], 69, /too many connections/);
-		});
-
-		test("that speaks to a pooler, which would keep backup mode when psql ends", async () => {
-			const own = join(shop.socketFolder, ".s.PGSQL.5432");
-			const pooler = createServer((client) => void client.pipe(connect(own)).pipe(client));
-			await once(pooler.listen(join(shop.socketFolder, ".s.PGSQL.6432")), "listening");
-			try {
-				await shop.query("ALTER ROLE keeper CONNECTION LIMIT -1");
-				await expectRefusal(["--credentials", await credentials(secret), "--port", "6432"], 78, /a pooler/);
-			} finally {
-				pooler.close();
-			}
-		});
-
-		test("whose file others can read, or that lacks its section, is not used", async () => {
-			const open = await credentials(secret);
-			await chmod(open, 0o640);
-			await expectRefusal(["--credentials", open], 78, /is open to others/);
-			const other = join(bench.dir, "other-section");
-			await writeFile(other, "[shop]\nuser=keeper\n", { mode: 0o600 });
-			await expectRefusal(["--credentials", other], 78, /no section \[stillpoint\]/);
-		});
-	});
-
 	describe("is refused, as its copy would lack something:", () => {
 		test("a server in a mount namespace of its own, with its log on another disk than it seems here", async () => {
 			const own = join(shop.dataFolder, "pg_wal");
@@ -344,7 +266,7 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 			await shop.query("ALTER SYSTEM SET max_wal_senders = 0");
 			await shop.stop();
 			await shop.start();
-			await expectRefusal(here(), 78, /wal_level is minimal/);
+			await expectRefusal([], 78, /wal_level is minimal/);
 		});
 	});
 
@@ -379,7 +301,7 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 	}
 
 	async function expectRefusal(args: string[], status: number | undefined, says: RegExp): Promise<string> {
-		await using refused = startHold(args.includes("--credentials") ? args : [...here(), ...args]);
+		await using refused = startHold([...here(), ...args]);
 		expect(await refused.line()).toBeUndefined();
 		const exit = await refused.ended;
 		if (status === undefined) expect([69, 75]).toContain(exit);
@@ -387,13 +309,6 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 		expect(refused.output()).toMatch(says);
 		expect(refused.output()).not.toContain("    at ");
 		return refused.output();
-	}
-
-	async function credentials(password: string): Promise<string> {
-		const path = join(bench.dir, `service-${nextId()}`);
-		const lines = [`host=${shop.socketFolder}`, "user=keeper", "dbname=postgres", `password=${password}`];
-		await writeFile(path, `# of the snapshots\n[stillpoint]\n${lines.join("\n")}\n`, { mode: 0o600 });
-		return path;
 	}
 
 	async function backendOfHold(): Promise<number> {
