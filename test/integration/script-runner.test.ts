@@ -54,7 +54,7 @@ describe("a pre or post script", () => {
 	});
 
 	test("may print without end: only the tail is kept", async () => {
-		const report = await run("prints-10mb.sh");
+		const report = await run("prints-100mb.sh");
 		expect(report.exitCode).toBe(0);
 		expect(report.outputTail.length).toBe(4096);
 		expect(report.outputTail.endsWith("x\nthe last line\n")).toBe(true);
