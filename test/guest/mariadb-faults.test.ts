@@ -207,7 +207,7 @@ describe.skipIf(missing)(`MariaDB, when something goes wrong${missing ? `: ${mis
 			await rm(join(server.dataFolder, "linked"));
 		});
 
-		test("another folder than the server's is refused, and so is a server that is down", async () => {
+		test("another folder than the server's is refused, and so is a server that is down, or was killed", async () => {
 			await using other = hold("--data-folder", bench.dir);
 			expect(await other.ended).toBe(78);
 			expect(other.output()).toContain("no server process of this machine works in");
@@ -215,6 +215,12 @@ describe.skipIf(missing)(`MariaDB, when something goes wrong${missing ? `: ${mis
 			await using down = hold();
 			expect(await down.ended).toBe(69);
 			await server.start();
+			await server.stop("SIGKILL");
+			// Its socket is still there, as while it recovers; nobody answers.
+			await using dead = hold();
+			expect(await dead.ended).toBe(69);
+			await server.start();
+			await expectWritable();
 		});
 	});
 

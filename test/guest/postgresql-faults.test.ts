@@ -1,6 +1,6 @@
 /** What goes wrong around a PostgreSQL server that is held: no label better than the truth, and it takes writes again. */
 import { readFileSync } from "node:fs";
-import { chmod, copyFile, mkdir, rename, rm, symlink } from "node:fs/promises";
+import { chmod, copyFile, mkdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -84,6 +84,24 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 		expect(report.scripts[0]).toMatchObject({ exitCode: 69, error: { code: "script-failed" } });
 		expect(report.scripts[0]?.outputTail).toMatch(/connection to server on socket .* failed/);
 		await shop.start();
+		await takesWritesAgain();
+	});
+
+	test("a server that is still recovering is told in its own words", async () => {
+		const signal = join(shop.dataFolder, "recovery.signal");
+		await shop.query("ALTER SYSTEM SET restore_command = 'sleep 60'");
+		await shop.stop();
+		await writeFile(signal, "");
+		const starting = shop.start().catch(() => undefined);
+		await poll(async () => {
+			await using tried = startHold(here());
+			return `${await tried.ended} ${tried.output()}`;
+		}).toMatch(/^69 .*(starting up|not (yet )?accepting connections)/);
+		await shop.stop("SIGQUIT");
+		await starting;
+		await rm(signal);
+		await shop.start();
+		await shop.query("ALTER SYSTEM RESET restore_command");
 		await takesWritesAgain();
 	});
 
