@@ -115,7 +115,7 @@ describe.skipIf(noPostgresql)(noPostgresql ? `PostgreSQL: ${noPostgresql}` : "Po
 		await using one = await makeLoopFileSystem({ dir, fsType: "ext4", sizeMiB: 192, name: "image" });
 		await execa("cp", ["--archive", crashed.folder, join(one.mountPoint, "main")]);
 		await execa("mkfifo", [join(one.mountPoint, "main/base/pipe")]);
-		await symlink("/etc/shadow", join(one.mountPoint, "main/base/1/link"));
+		await symlink("/etc/shadow", join(one.mountPoint, "main/server.key"));
 		await mkdir(join(one.mountPoint, "mongo"));
 		for (const name of ["WiredTiger", "WiredTiger.wt"]) await writeFile(join(one.mountPoint, "mongo", name), name);
 		await mkdir(join(one.mountPoint, "mysql8/mysql"), { recursive: true });
@@ -224,6 +224,11 @@ describe.skipIf(noPostgresql)(noPostgresql ? `PostgreSQL: ${noPostgresql}` : "Po
 		await mkdir(join(folder, "../space/PG_15_202209061"), { recursive: true });
 		await symlink("/srv/data/../space", join(folder, "pg_tblspc/77777"));
 		expect(await check(postgresql, folder)).toMatch(/^pass: /);
+		const file = crashed.table;
+		await rename(join(folder, file), join(folder, "../table"));
+		await symlink("/srv/table", join(folder, file));
+		expect(await check(postgresql, folder)).toContain(`${file} lies elsewhere by a link`);
+		await rename(join(folder, "../table"), join(folder, file));
 		await symlink("/etc", join(folder, "pg_tblspc/1"));
 		expect(await check(postgresql, folder)).toMatch(/^unknown: .*tablespace 1 .*\/etc leads to another file system/);
 		await rm(join(folder, "pg_tblspc/1"));

@@ -27,6 +27,7 @@ describe("what is found in a folder", () => {
 
 	test.each([
 		["PostgreSQL /a", { PG_VERSION: "15\n" }, ["global", "base"]],
+		["PostgreSQL /a", { PG_VERSION: "15\n" }, ["global"]],
 		["MariaDB /a", { ibdata1: "x", aria_log_control: "x" }, ["mysql"]],
 		["MySQL /a", { ibdata1: "x", "mysql.ibd": "x" }, ["mysql"]],
 		["Redis dump /a/dump.rdb", { "dump.rdb": "REDIS0009" }, []],

@@ -20,10 +20,10 @@ const evidence =
 
 export const postgresql: DatabaseKind = {
 	name: "PostgreSQL",
-	tells: (name, head) => (head ? name === "PG_VERSION" : name === "global" || name === "base"),
+	tells: (name, head) => (head ? name === "PG_VERSION" : name === "global"),
 	// Each database of a cluster has a PG_VERSION, too; only the cluster has `global`.
 	find: ({ path, heads, folders }) =>
-		majorOf(heads.get("PG_VERSION")) !== undefined && folders.has("global") && folders.has("base") ? [path] : [],
+		majorOf(heads.get("PG_VERSION")) !== undefined && folders.has("global") ? [path] : [],
 	check: async (path, work) => {
 		const verdict = await checkCluster(path, work);
 		return { evidence, ...verdict };
