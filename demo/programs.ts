@@ -28,7 +28,7 @@ export async function startController(folders: Folders, signal: AbortSignal): Pr
 	return startProgram("controller", entryOf(folders), words, signal);
 }
 
-/** Copies the shipped script to a folder that only root can change, as an admin would. */
+/** Copies the shipped scripts, which share a kit, to a folder that only root can change, as an admin would. */
 export async function writeAgentConfiguration(
 	folders: Folders,
 	databasePath: string,
@@ -37,12 +37,12 @@ export async function writeAgentConfiguration(
 	const etc = join(folders.base, "etc");
 	const scripts = join(folders.base, "scripts");
 	await mkdir(join(etc, "scripts.d"), { recursive: true, mode: 0o700 });
-	await cp(join(folders.dist, "scripts", "sqlite"), scripts, { recursive: true });
+	await cp(join(folders.dist, "scripts"), scripts, { recursive: true });
 	const dropIn = {
 		version: 1,
 		application: "orders-db",
 		order: 50,
-		session: { command: [join(scripts, "sqlite-hold.mjs"), databasePath], deadlineMs: 10_000 },
+		session: { command: [join(scripts, "sqlite", "sqlite-hold.mjs"), databasePath], deadlineMs: 10_000 },
 	};
 	await writeFile(join(etc, "scripts.d", "50-orders-db.json"), JSON.stringify(dropIn), { mode: 0o600 });
 	const config = {
