@@ -45,8 +45,8 @@ export function checkOptions(values, positionals) {
 	};
 }
 
-/** libpq's own variables: nothing of the connection stands on a command line. */
-export function clientEnvironment({ socket, host, port, user, database, credentials, lockTimeoutMs }) {
+/** libpq's own variables: nothing of the connection stands on a command line. @param {string} [serviceFile] */
+export function clientEnvironment({ socket, host, port, user, database, lockTimeoutMs }, serviceFile) {
 	// "/var/run/postgresql/.s.PGSQL.5433" or the folder of it.
 	const file = /^\.s\.PGSQL\.(\d+)$/.exec(socket === undefined ? "" : basename(socket));
 	const place = host ?? (file === null ? socket : dirname(socket));
@@ -55,8 +55,8 @@ export function clientEnvironment({ socket, host, port, user, database, credenti
 		PGPORT: port ?? file?.[1],
 		PGUSER: user,
 		PGDATABASE: database,
-		PGSERVICEFILE: credentials,
-		PGSERVICE: credentials === undefined ? undefined : "stillpoint",
+		PGSERVICEFILE: serviceFile,
+		PGSERVICE: serviceFile === undefined ? undefined : "stillpoint",
 	};
 	const set = Object.entries(given).filter(([, value]) => value !== undefined);
 	return {

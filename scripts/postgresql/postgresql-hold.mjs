@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { readFileSync } from "node:fs";
 import { ClientProcess } from "../kit/client-process.mjs";
 /**
  * Holds a PostgreSQL server in backup mode while a snapshot is taken: a session script of Stillpoint. See README.md.
@@ -17,7 +18,7 @@ import { ClientProcess } from "../kit/client-process.mjs";
 import { commandAs } from "../kit/command-as.mjs";
 import { readCommandLine } from "../kit/command-line.mjs";
 import { requireCovered } from "../kit/covered-folders.mjs";
-import { readCredentialsFile } from "../kit/credentials-file.mjs";
+import { openCredentialsFile } from "../kit/credentials-file.mjs";
 import { exits, HoldError, runSession } from "../kit/hold-session.mjs";
 import { checkOptions, clientEnvironment, findClient, options, usage } from "./connect-options.mjs";
 import { findServerProcess, listStorage, readFolderIdentity, watchProcesses } from "./local-server.mjs";
@@ -130,11 +131,13 @@ class PostgresqlHold {
 
 	async #connect() {
 		const { credentials, osUser, clientFolder, lockTimeoutMs } = this.#options;
-		if (credentials !== undefined && !/^\[stillpoint\]\s*$/m.test(readCredentialsFile(credentials)))
+		// Open until psql has connected, so that it reads the very file that was looked at.
+		using file = credentials === undefined ? undefined : openCredentialsFile(credentials);
+		if (file !== undefined && !/^\[stillpoint\]\s*$/m.test(readFileSync(file.path, "utf8")))
 			throw new HoldError(exits.config, `credentials file ${credentials} has no section [stillpoint]`);
 		const psql = [findClient(clientFolder), ["-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=0"]];
-		const client = new ClientProcess(...commandAs(osUser, ...psql), { env: clientEnvironment(this.#options) });
-		this.#connection = new PsqlConnection(client);
+		const env = clientEnvironment(this.#options, file?.path);
+		this.#connection = new PsqlConnection(new ClientProcess(...commandAs(osUser, ...psql), { env }));
 		const limitMs = this.#limitMs;
 		// Whatever the role, the database or the server set for all others.
 		for (const statement of [
