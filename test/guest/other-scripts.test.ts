@@ -264,9 +264,9 @@ describe.skipIf(missing)(`scripts of other agents${missing ? `: ${missing}` : ""
 		await writeFile(configPath, JSON.stringify(content), { mode: 0o600 });
 	}
 
-	/** Tells its parameters, then goes on with `text`. */
+	/** Tells its parameters, then goes on with `text`; by sh, which knows no `[[`, it fails. */
 	async function writeScript(name: string, text: string, mode = 0o700, flag = "w"): Promise<void> {
-		const body = `#!/bin/sh\nIFS='|'; echo "${name} $*" >> ${folder}/told\n${text}\n`;
+		const body = `#!/bin/bash\n[[ -n $BASH ]] || exit 9\nIFS='|'; echo "${name} $*" >> ${folder}/told\n${text}\n`;
 		await writeFile(join(folder, name), body, { mode, flag });
 	}
 

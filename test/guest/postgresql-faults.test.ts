@@ -7,13 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type HoldScript, startHoldScript } from "../fixtures/hold-script.ts";
 import { type LoopFileSystem, makeLoopFileSystem, requireTools } from "../fixtures/loop-file-system.ts";
 import { poll } from "../fixtures/poll.ts";
-import {
-	makeCluster,
-	makeServerFolder,
-	type PostgresqlServer,
-	postgresqlProgram,
-	runAsPostgres,
-} from "../fixtures/postgresql-cluster.ts";
+import { makeCluster, makeServerFolder, type PostgresqlServer } from "../fixtures/postgresql-cluster.ts";
 import { makeShop, startWriters } from "../fixtures/postgresql-writers.ts";
 import { processTree } from "../fixtures/process-states.ts";
 import { copyProductScripts, type ProductScripts } from "../fixtures/product-scripts.ts";
@@ -215,77 +209,6 @@ describe.skipIf(missing)(`PostgreSQL that goes wrong${missing ? `: ${missing}` :
 		await rm(shop.dataFolder, { recursive: true });
 		await rename(moved, shop.dataFolder);
 		await takesWritesAgain();
-	});
-
-	describe("leaves a server as it was:", () => {
-		test("one that is read-only by default stays so", async () => {
-			await shop.query("ALTER SYSTEM SET default_transaction_read_only = on");
-			await shop.query("SELECT pg_reload_conf()");
-			await poll(() => shop.query("SHOW default_transaction_read_only")).toBe("on");
-			await using held = startHold(here());
-			expect(await held.line()).toBe("ready");
-			expect(await held.release()).toBe("held");
-			expect(await shop.query("SHOW default_transaction_read_only")).toBe("on");
-			await shop.query("ALTER SYSTEM RESET default_transaction_read_only");
-			await shop.query("SELECT pg_reload_conf()");
-			await poll(() => shop.query("SHOW default_transaction_read_only")).toBe("off");
-			await takesWritesAgain();
-		});
-
-		test("a dry run starts no backup and no checkpoint", async () => {
-			const before = await runAsPostgres("pg_controldata", "-D", shop.dataFolder);
-			await using tried = startHold([...here(), "--dry-run"]);
-			tried.closeInput();
-			expect(await tried.ended).toBe(0);
-			expect(tried.output()).toBe("");
-			expect(await runAsPostgres("pg_controldata", "-D", shop.dataFolder)).toBe(before);
-		});
-
-		test("other backups beside it go on", async () => {
-			await using one = startHold(here());
-			expect(await one.line()).toBe("ready");
-			await using other = startHold(here());
-			expect(await other.line()).toBe("ready");
-			expect(await one.release()).toBe("held");
-			expect(await other.release("no-snapshot")).toBe("held");
-		});
-
-		test("what its label says is a backup that was begun and ended, as the write-ahead log has it", async () => {
-			await using held = startHold(here());
-			expect(await held.line()).toBe("ready");
-			const findEnd = async (at: string) => {
-				const words = ["-p", join(shop.dataFolder, "pg_wal"), "-r", "XLOG", "-s", at];
-				const { stdout } = await execa(postgresqlProgram("pg_waldump"), words, { reject: false });
-				return /BACKUP_END (\S+)/.exec(stdout)?.[1];
-			};
-			const control = await runAsPostgres("pg_controldata", "-D", shop.dataFolder);
-			const start = /REDO location: +(\S+)/.exec(control)?.[1] ?? "";
-			expect(await findEnd(start)).toBeUndefined();
-			expect(await held.release()).toBe("held");
-			await held.ended;
-			expect(held.output()).toContain(`START WAL LOCATION: ${start} `);
-			expect(held.output()).toContain("LABEL: stillpoint\n");
-			expect(await findEnd(start)).toBe(start);
-		});
-
-		test("the end of stdin and SIGTERM let go at once", async () => {
-			for (const end of ["closeInput", "SIGTERM"] as const) {
-				await using held = startHold(here());
-				expect(await held.line()).toBe("ready");
-				if (end === "SIGTERM") held.process.kill(end);
-				else held.closeInput();
-				expect(await held.ended).toBe(0);
-				await takesWritesAgain();
-			}
-		});
-
-		test("one whose wal_level knows no backup mode is refused", async () => {
-			await shop.query("ALTER SYSTEM SET wal_level = minimal");
-			await shop.query("ALTER SYSTEM SET max_wal_senders = 0");
-			await shop.stop();
-			await shop.start();
-			await expectRefusal([], 78, /wal_level is minimal/);
-		});
 	});
 
 	let ids = 0;
