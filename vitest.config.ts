@@ -11,6 +11,8 @@ const planners = ["freeze-plan", "freezer"].map((name) => `test/guest/${name}.te
 /** What begins last must not be what takes longest. In each ring: minutes first, then seconds; the rest by size. */
 const longest = [
 	["fault-table", "verify", "demo", "azure-guest-faults", "azure-guest", "snapshot-exclusive", "agent-faults"],
+	["postgresql-faults", "mariadb-faults", "postgresql", "mariadb", "verify-databases", "verify-btrfs", "verify-disks"],
+	["snapshot-applications", "other-scripts"],
 	["snapshot-levels", "quiet-window", "controller-copy", "snapshot-faults", "snapshot-storage", "snapshot-asker"],
 	["agent-life", "link-once", "freezer", "command-line", "controller-snapshot", "extension-kit-checks", "agent-link"],
 	["extension-guide", "agent-jobs", "ledger-faults", "files-in-the-way", "handler-contract", "link-proxy"],
