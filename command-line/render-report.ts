@@ -72,7 +72,9 @@ function fileSystemRows({ fileSystems }: Report): Cell[][] {
 function renderScripts(scripts: readonly ScriptReport[], page: Page): string {
 	const rows = scripts.flatMap((one): Cell[][] => {
 		const isGood = one.error === undefined && !one.timedOut && one.held !== false && (one.exitCode ?? 0) === 0;
-		const ended = one.timedOut ? "timed out" : (one.signal ?? `exit ${one.exitCode ?? "?"}`);
+		const ended = one.timedOut
+			? "timed out"
+			: (one.signal ?? (one.exitCode === undefined ? "not run" : `exit ${one.exitCode}`));
 		const hold = one.held === undefined ? "" : one.held ? "held" : "NOT held";
 		return [[one.name, one.phase, { text: ended, tone: isGood ? "good" : "bad" }, hold, humanMs(one.durationMs)]];
 	});

@@ -8,6 +8,7 @@ import {
 import { StillpointError } from "../../contracts/errors.ts";
 import type { MachineIdentity } from "../../platform/linux/machine-identity.ts";
 import { lastingIdentity } from "../machine-change.ts";
+import { preparePrivateFolder } from "../private-folder.ts";
 import { checkCertificate, makeKeyAndRequest } from "./certificate-request.ts";
 import { type Enrolment, writeEnrolment } from "./enrolment-file.ts";
 import type { ControllerTransport } from "./link-transport.ts";
@@ -37,6 +38,8 @@ export async function enrol(options: EnrolOptions): Promise<{ agentId: string }>
 	const url = parseControllerUrl(options.controllerUrl);
 	const fingerprint = tokenPattern.exec(token)?.[1];
 	if (fingerprint === undefined) throw new StillpointError("token-invalid", "this is no enrolment token");
+	// A token is spent by its first use: what would fail afterwards fails before.
+	preparePrivateFolder(options.stateDir);
 	const ca = await transport.findAuthority(url, fingerprint, signal);
 	const { key, csr } = await makeKeyAndRequest();
 	const body = { token, csr, machine: describeMachine(options.machine) };

@@ -1,4 +1,4 @@
-import { chmodSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -50,6 +50,15 @@ describe.skipIf(missing)(`the link to the controller${missing ? `: ${missing}` :
 				code: "certificate-invalid",
 			});
 			expect(other.enrolments).toEqual([]);
+		});
+
+		test("a state folder that can't be used is said before the token is spent", async () => {
+			const stateDir = join(bench.folders.flags.stateDir, "open");
+			mkdirSync(stateDir);
+			chmodSync(stateDir, 0o755);
+			const seen = controller.enrolments.length;
+			await expect(bench.enrol({ stateDir })).rejects.toMatchObject({ code: "state-unusable" });
+			expect(controller.enrolments).toHaveLength(seen);
 		});
 
 		test("what is no token, no https URL, or nobody there, is named", async () => {
