@@ -26,6 +26,7 @@ const everything = [
 	"losetup",
 	"strace",
 	"unshare",
+	"pgrep",
 	"faketime",
 	"openssl",
 	"python3",

@@ -9,7 +9,7 @@ import { isWritable, takeSnapshot, toFrozen } from "../fixtures/snapshot-asker.t
 import { useSnapshotBench } from "../fixtures/snapshot-bench.ts";
 import type { TestHostOptions } from "../fixtures/snapshot-host.ts";
 
-const missing = requireTools("root", "mkfs.ext4", "losetup", "mount", "fsfreeze");
+const missing = requireTools("root", "mkfs.ext4", "losetup", "mount", "fsfreeze", "pgrep");
 
 describe.skipIf(missing)(`applications in a job${missing ? `: ${missing}` : ""}`, () => {
 	const bench = useSnapshotBench();
