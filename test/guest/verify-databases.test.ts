@@ -277,6 +277,7 @@ describe.skipIf(noMariadb)(noMariadb ? `MariaDB: ${noMariadb}` : "MariaDB", () =
 			/innochecksum finds .*d\/l\.ibd/,
 		],
 		["MyISAM, which a server mends unseen,", "d/m.MYD", 105 * 500, /CHECK TABLE finds \d+ faults: d\.m/],
+		["Aria, which a server mends unseen,", "d/n.MAD", 105 * 500, /CHECK TABLE finds \d+ faults: d\.n/],
 	] as const)("a damaged page of %s is found", async (_what, file, atBytes, words) => {
 		const folder = await copyOf(crashed);
 		await spoil(join(folder, file), atBytes, 105);
