@@ -9,10 +9,10 @@ import { widthOf } from "../../command-line/layout.ts";
 import { localCalls } from "../../contracts/local-calls.ts";
 import { type LocalHandlers, serveLocalChannel } from "../../platform/local-channel.ts";
 import { makeFakeReport } from "../fakes/fake-report.ts";
+import { runOnTerminal, shellOptions, stillpointEntry } from "../fixtures/pseudo-terminal.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
 
 const missing = requireTools("python3");
-const entry = join(import.meta.dirname, "../../command-line/stillpoint.ts");
 const jobId = "0f8fad5b-d9cb-469f-a165-70867728950e";
 const esc = "\u001b";
 const stack = new AsyncDisposableStack();
@@ -50,33 +50,6 @@ beforeAll(async () => {
 });
 afterAll(() => stack.disposeAsync());
 
-/** python3's pty: what the program writes is all that is read; its size is set before the program starts. */
-const onTerminal = `
-import fcntl, os, pty, struct, sys, termios
-pid, fd = pty.fork()
-if pid == 0:
-    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    os.execv(sys.argv[1], sys.argv[1:])
-while True:
-    try:
-        said = os.read(fd, 65536)
-    except OSError:
-        break
-    if not said: break
-    os.write(1, said)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-`;
-
-const plain = { PATH: process.env["PATH"] ?? "", HOME: "/", TERM: "xterm-256color" };
-const options = (environment: Record<string, string> = {}) =>
-	({ reject: false, timeout: 30_000, stdin: "ignore", extendEnv: false, env: { ...plain, ...environment } }) as const;
-
-async function terminal(words: string[], environment?: Record<string, string>) {
-	const args = ["-c", onTerminal, process.execPath, entry, ...words];
-	const { stdout, exitCode } = await execa("python3", args, options(environment));
-	return { text: stdout.replaceAll("\r\n", "\n"), exitCode };
-}
-
 function expectNarrow(text: string): void {
 	// A line that is written anew begins at the carriage return.
 	const lines = stripVTControlCharacters(text).split(/[\n\r]/);
@@ -87,11 +60,15 @@ describe.skipIf(missing)(`on a terminal${missing ? `: ${missing}` : ""}`, () => 
 	test("reports, errors and help fit 80 columns and have colours; not with NO_COLOR or --no-color", async () => {
 		const where = ["--run-dir", runDir];
 		const [report, failure, help, noColor, flag] = await Promise.all([
-			terminal(["report", ...where]),
-			terminal(["report", "--run-dir", "/nonexistent/with/a/rather/long/path/that/goes/on/and/on/and/on/for/ever"]),
-			terminal(["snapshot", "--help"]),
-			terminal(["report", ...where], { NO_COLOR: "1" }),
-			terminal(["report", "--no-color", ...where]),
+			runOnTerminal(["report", ...where]),
+			runOnTerminal([
+				"report",
+				"--run-dir",
+				"/nonexistent/with/a/rather/long/path/that/goes/on/and/on/and/on/for/ever",
+			]),
+			runOnTerminal(["snapshot", "--help"]),
+			runOnTerminal(["report", ...where], { NO_COLOR: "1" }),
+			runOnTerminal(["report", "--no-color", ...where]),
 		]);
 		for (const { text } of [report, failure, help, noColor, flag]) expectNarrow(text);
 		for (const { text } of [report, failure]) expect(text).toContain(`${esc}[`);
@@ -105,7 +82,7 @@ describe.skipIf(missing)(`on a terminal${missing ? `: ${missing}` : ""}`, () => 
 
 	test("progress is one line that is written anew, and none of it is left", async () => {
 		const words = ["snapshot", "--disk", "loop9999", "--level", "file-system", "--job-id", jobId, "--run-dir", runDir];
-		const { text, exitCode } = await terminal(words);
+		const { text, exitCode } = await runOnTerminal(words);
 		expect(exitCode).toBe(0);
 		const steps = text.split("\r");
 		expect(steps.filter((one) => /planning|preparing/.test(one) && one.startsWith(`${esc}[K`))).toHaveLength(2);
@@ -116,7 +93,7 @@ describe.skipIf(missing)(`on a terminal${missing ? `: ${missing}` : ""}`, () => 
 
 describe("piped", () => {
 	const piped = (words: string[], environment?: Record<string, string>) =>
-		execa(process.execPath, [entry, ...words, "--run-dir", runDir], options(environment));
+		execa(process.execPath, [stillpointEntry, ...words, "--run-dir", runDir], shellOptions(environment));
 
 	test("there are no colours, a step is a line, and CLICOLOR_FORCE changes the first", async () => {
 		const words = ["snapshot", "--disk", "loop9999", "--level", "file-system", "--job-id", jobId];
@@ -128,9 +105,9 @@ describe("piped", () => {
 	});
 
 	test("a reader that goes away ends it without a word", async () => {
-		const child = spawn(process.execPath, [entry, "jobs", "--limit", "1000", "--run-dir", runDir], {
+		const child = spawn(process.execPath, [stillpointEntry, "jobs", "--limit", "1000", "--run-dir", runDir], {
 			stdio: ["ignore", "pipe", "pipe"],
-			env: plain,
+			env: shellOptions().env,
 		});
 		let stderr = "";
 		child.stderr.setEncoding("utf8").on("data", (text: string) => {
