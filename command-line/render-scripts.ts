@@ -29,8 +29,24 @@ export type ScriptChecksDocument = {
 	readonly bad: readonly Bad[];
 };
 
-/** Every step a row, in the order in which a job starts them; what can't be run below them. */
+/** What the ten columns of the table need. */
+const leastTableColumns = 140;
+
+/** Every step, in the order in which a job starts them; what can't be run below them. */
 export function renderScripts({ applications, bad, notes, freezeDisabledBy }: ScriptsDocument, page: Page): string {
+	const render = page.columns < leastTableColumns ? renderBlocks : renderTable;
+	return [
+		applications.length === 0 ? "no scripts are configured" : render(applications, page),
+		...badLines(bad, page),
+		...(freezeDisabledBy === undefined
+			? []
+			: [paragraph(`nothing is frozen: ${freezeDisabledBy}: fsFreezeEnabled is false`, page, 0, "warn")]),
+		...notes.map((note) => paragraph(`note: ${note}`, page)),
+	].join("\n");
+}
+
+/** Every step a row. */
+function renderTable(applications: readonly ApplicationScripts[], page: Page): string {
 	const head = [
 		"ORDER",
 		"NAME",
@@ -52,14 +68,24 @@ export function renderScripts({ applications, bad, notes, freezeDisabledBy }: Sc
 			return [...(index === 0 ? about : about.map(() => "")), ...own];
 		}),
 	);
-	return [
-		rows.length === 0 ? "no scripts are configured" : table([head, ...rows], { page, head: true }),
-		...badLines(bad, page),
-		...(freezeDisabledBy === undefined
-			? []
-			: [paragraph(`nothing is frozen: ${freezeDisabledBy}: fsFreezeEnabled is false`, page, 0, "warn")]),
-		...notes.map((note) => paragraph(`note: ${note}`, page)),
-	].join("\n");
+	return table([head, ...rows], { page, head: true });
+}
+
+/** Every application a line, its steps below it. */
+function renderBlocks(applications: readonly ApplicationScripts[], page: Page): string {
+	const blocks = applications.map((one) => {
+		const { order, name, application, source, runAs = "root", onFailure } = one;
+		const then = onFailure === "fail" ? "a failure fails the job" : "a failure lowers the level";
+		const about = `${name}${name === application ? "" : ` (${application})`}: ${source}, as ${runAs}; ${then}`;
+		const steps = stepsOf(one).map(([phase, { deadlineMs, retries, command }]) => [
+			phase,
+			`${humanMs(deadlineMs)}${retries === 0 ? "" : `, ${retries} retries`}`,
+			command.map(quoted).join(" "),
+		]);
+		const first = table([[String(order), { text: about, tone: "strong" }]], { page, whole: [0] });
+		return `${first}\n${table(steps, { page, indent: 5, whole: [0, 1] })}`;
+	});
+	return blocks.join("\n");
 }
 
 export function renderScriptChecks({ checks, bad }: ScriptChecksDocument, page: Page): string {

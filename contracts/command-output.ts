@@ -15,7 +15,7 @@ import { agentRecordSchema, controllerJobSchema, tokenResponseSchema } from "./c
 import { errorShapeSchema } from "./hold-protocol.ts";
 import { agentStatusSchema, extensionInfoSchema, localCalls } from "./local-calls.ts";
 import { recoveryPointSchema } from "./recovery-point.ts";
-import { reportSchema } from "./report.ts";
+import { reportSchema, scriptReportSchema, scriptSourceSchema } from "./report.ts";
 import { verificationSchema } from "./verification.ts";
 
 const version = { schemaVersion: z.literal(1) };
@@ -29,7 +29,41 @@ const credential = document(credentialSchema.shape);
 const agentRecord = document(agentRecordSchema.shape);
 const controllerJob = document(controllerJobSchema.shape);
 const removed = document({ removed: z.string() });
-const badDropIn = z.object({ name: z.string(), onFailure: z.enum(["fail", "continue"]), error: errorShapeSchema });
+const onFailure = z.enum(["fail", "continue"]);
+const badDropIn = z.object({ name: z.string(), onFailure, error: errorShapeSchema });
+const scriptStep = z.object({
+	command: z.array(z.string()),
+	/** Instead of `command` when there is no snapshot. */
+	commandWithoutSnapshot: z.array(z.string()).optional(),
+	deadlineMs: z.int(),
+	/** Attempts after the first. */
+	retries: z.int(),
+});
+/** In the order in which a job starts them. */
+const applicationScripts = z.object({
+	name: z.string(),
+	application: z.string(),
+	source: scriptSourceSchema,
+	order: z.int(),
+	onFailure,
+	/** Absent: root. */
+	runAs: z.string().optional(),
+	session: scriptStep.optional(),
+	pre: scriptStep.optional(),
+	post: scriptStep.optional(),
+	dryRun: z.boolean(),
+	/** What a pre leaves running stays until its post has ended. */
+	keepsProcesses: z.boolean(),
+	/** Group and others must have no access to the script at all. */
+	ownerOnly: z.boolean(),
+});
+const scriptCheck = z.object({
+	name: z.string(),
+	application: z.string(),
+	source: scriptSourceSchema,
+	/** One for each step that was looked at; without `error` no fault was found. */
+	reports: z.array(scriptReportSchema),
+});
 
 const configEntry = z.object({
 	key: z.string(),
@@ -86,15 +120,12 @@ export const commandOutputs = {
 		folder: z.string().optional(),
 	}),
 	"scripts list": document({
-		applications: z.array(z.looseObject({ name: z.string(), application: z.string() })),
+		applications: z.array(applicationScripts),
 		bad: z.array(badDropIn),
-		notes: z.array(z.unknown()),
+		notes: z.array(z.string()),
 		freezeDisabledBy: z.string().optional(),
 	}),
-	"scripts check": document({
-		checks: z.array(z.looseObject({ name: z.string(), application: z.string(), reports: z.array(z.looseObject({})) })),
-		bad: z.array(badDropIn),
-	}),
+	"scripts check": document({ checks: z.array(scriptCheck), bad: z.array(badDropIn) }),
 	thaw: document({
 		fileSystems: z.array(
 			z.object({
@@ -133,6 +164,7 @@ export const commandOutputs = {
 	}),
 	"controller token": document(tokenResponseSchema.shape),
 	"controller agents list": document({ agents: z.array(agentRecordSchema) }),
+	"controller agents show": agentRecord,
 	"controller agents map": agentRecord,
 	"controller agents revoke": agentRecord,
 	"controller agents remove": removed,
@@ -143,7 +175,11 @@ export const commandOutputs = {
 	"controller cancel": document({ jobId: z.string() }),
 	/** One job, when one is named. */
 	"controller jobs": z.union([document({ jobs: z.array(controllerJobSchema) }), controllerJob]),
-	"controller recovery-points": document({ recoveryPoints: z.array(recoveryPointSchema) }),
+	/** One recovery point, when one is named. */
+	"controller recovery-points": z.union([
+		document({ recoveryPoints: z.array(recoveryPointSchema) }),
+		recoveryPointSchema,
+	]),
 	"controller verify": verificationSchema,
 	/** A document for each event, a line each. */
 	"controller events": z.union(controllerEventSchema.options.map((one) => document(one.shape))),
@@ -153,6 +189,7 @@ export const commandOutputs = {
 	"controller credentials add": document({ ...credentialSchema.shape, folder: z.string() }),
 	"controller credentials revoke": credential,
 	"controller audit": document({ entries: z.array(auditEntrySchema), next: z.int().optional() }),
+	"controller api-document": z.looseObject({ ...version, openapi: z.string() }),
 } as const satisfies Record<string, z.ZodType>;
 export type CommandName = keyof typeof commandOutputs;
 

@@ -84,6 +84,8 @@ export type ControllerClient = Disposable & {
 	verifyRecoveryPoint(id: string, signal?: AbortSignal): Promise<Verification>;
 	/** `not-found` when it was never verified. */
 	readVerification(id: string): Promise<Verification>;
+	/** OpenAPI of the controller's own release. */
+	readDocument(): Promise<Record<string, unknown>>;
 };
 
 const verifyLimitMs = 3_600_000;
@@ -224,6 +226,7 @@ export function connectController({ url, ca, cert, key }: ControllerAccess): Con
 			}),
 		readVerification: (point) =>
 			call({ method: "GET", path: `/v1/recovery-points/${id(point)}/verification`, answer: verificationSchema }),
+		readDocument: () => call({ method: "GET", path: "/v1/openapi.json", answer: z.record(z.string(), z.unknown()) }),
 		[Symbol.dispose]: () => agent.destroy(),
 	};
 }

@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import type { CommandContext } from "../command-context.ts";
 import type { Act } from "../run-command-line.ts";
 import { addAgentsCommands } from "./controller/agents.ts";
+import { addApiDocumentCommand } from "./controller/api-document.ts";
 import { addAuditCommand } from "./controller/audit.ts";
 import { addCancelCommand } from "./controller/cancel.ts";
 import { addCredentialsCommands } from "./controller/credentials.ts";
@@ -28,4 +29,5 @@ export function addControllerCommands(program: Command, context: CommandContext,
 	addEnrolmentRequestsCommands(controller, context, act);
 	addCredentialsCommands(controller, context, act);
 	addAuditCommand(controller, context, act);
+	addApiDocumentCommand(controller, context, act);
 }

@@ -28,6 +28,7 @@ type Options = {
 	exclude: string[];
 	holdMs: number;
 	limitMs: number;
+	prepareLimitMs: number;
 	run?: string;
 	jobId?: string;
 };
@@ -49,6 +50,12 @@ export function addSnapshotCommand(program: Command, context: CommandContext, ac
 				"hold limit: everything is thawed by then, whatever happens",
 				parseCount(100, 900_000),
 				10_000,
+			)
+			.option(
+				"--prepare-limit-ms <ms>",
+				"from the order to the freeze; all scripts together have this long",
+				parseCount(1_000, 3_600_000),
+				120_000,
 			)
 			.option("--run <command>", "shell command that takes the snapshot while the disks are still; exit 0 means taken")
 			.option("--job-id <id>", "id of the job; the same id is never run twice"),
@@ -143,6 +150,7 @@ const optionOf: Readonly<Record<string, string>> = {
 	acceptLevel: "--accept",
 	disks: "--disk, --exclude",
 	holdLimitMs: "--limit-ms",
+	prepareLimitMs: "--prepare-limit-ms",
 };
 
 function parseOrder(options: Options): Order {
@@ -165,6 +173,7 @@ function parseOrder(options: Options): Order {
 		acceptLevel: atLeast(options.accept, options.level) ? options.level : options.accept,
 		disks,
 		holdLimitMs: options.limitMs,
+		prepareLimitMs: options.prepareLimitMs,
 		snapshot: "unknown",
 	});
 	if (parsed.success) return parsed.data;

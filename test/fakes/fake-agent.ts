@@ -31,6 +31,8 @@ export type FakeAgentOptions = Enrolled & {
 	readonly whenFrozen?: () => Promise<void>;
 	/** What it says is left of the hold: an agent whose freeze took long. */
 	readonly leftMs?: number;
+	/** Results of the controller's requests, by their method. */
+	readonly answers?: Readonly<Record<string, unknown>>;
 };
 
 type Job = {
@@ -199,7 +201,11 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
 		} else if (message.type === "ack") outbox.delete(message.sequence);
 		else if (message.type === "order") takeOrder(message.order);
 		else if (message.type === "request")
-			say({ type: "response", requestId: message.requestId, result: { method: message.method } });
+			say({
+				type: "response",
+				requestId: message.requestId,
+				result: options.answers?.[message.method] ?? { method: message.method },
+			});
 		else if ("jobId" in message) takeCommand(message);
 	}
 

@@ -3,8 +3,10 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
+import { type CommandName, commandOutputs } from "../../contracts/command-output.ts";
 import { startProgram } from "../../demo/programs.ts";
 import { bundle } from "../../demo/scratch-folders.ts";
+import { expectDocument } from "../fixtures/expect-document.ts";
 import { makeLoopFileSystem, startGuard } from "../fixtures/loop-file-system.ts";
 import { poll } from "../fixtures/poll.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
@@ -31,15 +33,15 @@ describe.skipIf(missing)(`the README's commands${missing ? `: ${missing}` : ""}`
 				reject: false,
 				cancelSignal: signal,
 			});
-			const lines = result.stdout.split("\n");
-			expect(lines).toHaveLength(1);
-			return { exitCode: result.exitCode, document: JSON.parse(lines[0] ?? "") };
+			expectDocument(nameOf(words), result.stdout);
+			return { exitCode: result.exitCode, document: JSON.parse(result.stdout) };
 		}
 		const controller = (...words: string[]) => run("controller", ...words, ...stateDir);
 
 		const listening = undo.use(
 			await startProgram("controller", entry, ["controller", "run", ...stateDir, "--port", "0", "--json"], signal),
 		);
+		expectDocument("controller run", JSON.stringify(listening.ready));
 		const { token } = (await controller("token")).document;
 		const agentState = ["--state-dir", join(base, "agent")];
 		const enrolled = await run(
@@ -62,7 +64,10 @@ describe.skipIf(missing)(`the README's commands${missing ? `: ${missing}` : ""}`
 			mode: 0o600,
 		});
 		const places = [...agentState, "--log-dir", join(base, "log"), "--run-dir", runFolder];
-		undo.use(await startProgram("agent", entry, ["agent", "run", "--config", config, ...places, "--json"], signal));
+		const agent = undo.use(
+			await startProgram("agent", entry, ["agent", "run", "--config", config, ...places, "--json"], signal),
+		);
+		expectDocument("agent run", JSON.stringify(agent.ready));
 
 		await poll(async () => (await controller("agents")).document.agents[0].connected).toBe(true);
 		const disk = basename(guest.device);
@@ -83,3 +88,11 @@ describe.skipIf(missing)(`the README's commands${missing ? `: ${missing}` : ""}`
 		expect((await run("report", "--run-dir", runFolder)).document.jobId).toBe(taken.document.jobId);
 	});
 });
+
+/** A group that is named alone is its list. */
+function nameOf(words: readonly string[]): CommandName {
+	const said = [3, 2, 1].map((count) => words.slice(0, count).join(" "));
+	const name = said.flatMap((one) => [one, `${one} list`]).find((one) => Object.hasOwn(commandOutputs, one));
+	if (name === undefined) throw new Error(`no command: ${words.join(" ")}`);
+	return name as CommandName;
+}

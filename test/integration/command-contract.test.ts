@@ -11,20 +11,28 @@ import { makeProgram } from "../../command-line/run-command-line.ts";
 import { type CommandName, commandErrorSchema, commandOutputs } from "../../contracts/command-output.ts";
 import { type ErrorCode, errorCatalogue, StillpointError } from "../../contracts/errors.ts";
 import { type AgentStatus, type ExtensionInfo, localCalls } from "../../contracts/local-calls.ts";
+import type { Order } from "../../contracts/order.ts";
+import { routeTable } from "../../controller/api/route-table.ts";
 import { type LocalHandlers, serveLocalChannel } from "../../platform/local-channel.ts";
+import { exchange, fakeMachine } from "../fakes/fake-enrolment.ts";
 import { makeFakeReport } from "../fakes/fake-report.ts";
+import { commandOfRoute, watchAskedRoutes } from "../fixtures/asked-routes.ts";
 import { addFakeAgent, type ControllerRun, makeImage, startController } from "../fixtures/controller-run.ts";
+import { expectDocument } from "../fixtures/expect-document.ts";
 import { memoryContext, runInMemory } from "../fixtures/memory-context.ts";
 import { poll } from "../fixtures/poll.ts";
 
 const isRoot = process.getuid?.() === 0;
 const exercised = new Set<string>();
+const ordered: Order[] = [];
 const stack = new AsyncDisposableStack();
+const routes = stack.use(watchAskedRoutes());
 let folder: string;
 let runDir: string;
 let controller: ControllerRun;
 
 const jobId = "night-1";
+const prepareLimit = ["--prepare-limit-ms", "600000"];
 const status: AgentStatus = {
 	schemaVersion: 1,
 	version: "0",
@@ -69,13 +77,15 @@ beforeAll(async () => {
 			}),
 		"job.report": () =>
 			Promise.resolve({ report: makeFakeReport({ jobId, level: "crash", acceptLevel: "crash" }, "crash") }),
-		"job.order": () =>
-			Promise.resolve({
+		"job.order": ({ order }) => {
+			ordered.push(order);
+			return Promise.resolve({
 				type: "accepted" as const,
 				jobId,
 				repeated: true,
 				report: makeFakeReport({ jobId, level: "crash", acceptLevel: "crash" }, "crash"),
-			}),
+			});
+		},
 		"extensions.list": () => Promise.resolve({ extensions: [extension] }),
 		"extensions.apply": () => Promise.resolve({ extensions: [extension] }),
 	} as LocalHandlers;
@@ -92,7 +102,9 @@ async function run(
 	words: readonly string[] = [],
 	statuses: readonly number[] = [0],
 ): Promise<unknown> {
-	const { stdout, stderr, status } = await runInMemory([...name.split(" "), ...words, "--json"]);
+	const { stdout, stderr, status } = await routes.run(name, () =>
+		runInMemory([...name.split(" "), ...words, "--json"]),
+	);
 	expect([name, stderr, statuses.includes(status) ? "expected" : `status ${status}: ${stdout}`]).toEqual([
 		name,
 		"",
@@ -103,11 +115,7 @@ async function run(
 }
 
 function check(name: CommandName, stdout: string): void {
-	expect(stdout.split("\n")).toHaveLength(2);
-	const printed = JSON.parse(stdout);
-	expect(Object.keys(printed)[0]).toBe("schemaVersion");
-	// What the schema does not know is dropped by it: nothing may be.
-	expect(commandOutputs[name].parse(printed)).toEqual(printed);
+	expectDocument(name, stdout);
 	exercised.add(name);
 }
 
@@ -119,7 +127,8 @@ describe("every command prints what its contract says", () => {
 		await run("status", local(), [3]);
 		await run("jobs", local());
 		await run("report", local());
-		await run("snapshot", ["--disk", "loop9999", "--level", "crash", "--accept", "crash", ...local()]);
+		await run("snapshot", ["--disk", "loop9999", "--level", "crash", "--accept", "crash", ...prepareLimit, ...local()]);
+		expect(ordered).toMatchObject([{ prepareLimitMs: 600_000 }]);
 		await run("extensions list", local());
 		await run("extensions show", ["Acme", ...local()]);
 		await run("extensions apply", local());
@@ -146,29 +155,49 @@ describe("every command prints what its contract says", () => {
 		await run("config check", [join(folder, "bad.json")], [78]);
 		await run("scripts list", ["--config", config]);
 		await run("scripts check", ["--config", config], [3]);
+		const { token } = await controller.client.createToken();
+		const enrolled = ["--config", config, "--state-dir", join(folder, "agent"), "--run-dir", join(folder, "none")];
+		await run("agent enrol", ["--controller", controller.info.url, "--token", token, ...enrolled]);
 	});
 
 	test("of the controller", async () => {
 		const stop = new AbortController();
 		const events = memoryContext({ stopping: stop.signal });
-		const watching = runInMemory(["controller", "events", "--json", ...here()], events.context);
+		const watching = routes.run("controller events", () =>
+			runInMemory(["controller", "events", "--json", ...here()], events.context),
+		);
 		await poll(() => events.printed.stdout).toContain('"type":"state"');
 		const image = await makeImage(join(folder, "a.img"), 1024 * 1024, [{ offset: 0, length: 4096 }]);
-		await using agent = await addFakeAgent(controller, { vda: image });
+		await using agent = await addFakeAgent(controller, { vda: image }, { answers: { status } });
 		await run("controller token", here());
 		await run("controller agents list", here());
+		await run("controller agents show", [agent.agentId, ...here()]);
+		await run("controller agents status", [agent.agentId, ...here()]);
+		await run("controller agents inventory", [agent.agentId, ...here()]);
 		await run("controller agents map", [agent.agentId, `vda=${image}`, ...here()]);
-		const order = ["--level", "file-system", "--accept", "crash", "--job-id", jobId];
+		const order = ["--level", "file-system", "--accept", "crash", "--job-id", jobId, ...prepareLimit];
 		const job = (await run("controller snapshot", [agent.agentId, ...order, ...here()])) as { recoveryPointId: string };
+		const told = agent.heard.find((message) => message.type === "order");
+		expect(told).toMatchObject({ order: { prepareLimitMs: 600_000 } });
 		await run("controller jobs", here());
 		await run("controller jobs", [jobId, ...here()]);
+		await run("controller jobs", [jobId, "--follow", ...here()]);
+		await run("controller cancel", [jobId, ...here()]);
 		await run("controller recovery-points", here());
+		await run("controller recovery-points", [job.recoveryPointId, ...here()]);
 		await run("controller verify", [job.recoveryPointId, ...here()], [0, 3]);
+		await run("controller verify", [job.recoveryPointId, "--latest", ...here()], [0, 3]);
 		await run("controller credentials add", ["vera", "--out", join(folder, "vera"), ...here()]);
 		await run("controller credentials list", here());
 		await run("controller credentials revoke", ["vera", ...here()]);
 		await run("controller audit", here());
+		await run("controller api-document", here());
+		const body = JSON.stringify({ machine: fakeMachine, reason: "a copy" });
+		const { url } = controller.info;
+		const { ca } = controller.access;
+		const request = JSON.parse((await exchange(`${url}/v1/enrolment-requests`, { ca, method: "POST", body })).text);
 		await run("controller enrolment-requests list", here());
+		await run("controller enrolment-requests remove", [request.id, ...here()]);
 		await run("controller agents revoke", [agent.agentId, ...here()]);
 		await run("controller agents remove", [agent.agentId, ...here()]);
 		await poll(() => events.printed.stdout).toContain('"connected":false');
@@ -177,20 +206,24 @@ describe("every command prints what its contract says", () => {
 		for (const line of events.printed.stdout.trimEnd().split("\n")) check("controller events", `${line}\n`);
 	});
 
+	test.each([
+		["a preparation longer than an order may have", ["snapshot", "--prepare-limit-ms", "3600001"], local],
+		["one shorter than that", ["controller", "snapshot", "a", "--prepare-limit-ms", "999"], here],
+		["to follow no job", ["controller", "jobs", "--follow"], here],
+	])("%s is a usage error", async (_what, words, where) => {
+		const { stdout } = await runInMemory([...words, ...where(), "--json"]);
+		expect(JSON.parse(stdout).error.code).toBe("usage-invalid");
+	});
+
 	test("and every one of them was run here, but those that other tests run", () => {
 		const elsewhere = [
 			"agent run",
-			"agent enrol",
 			"check",
 			"diagnose",
 			"extensions new",
 			"extensions test",
 			"controller run",
-			"controller cancel",
-			"controller agents status",
-			"controller agents inventory",
-			"controller enrolment-requests remove",
-			...(isRoot ? [] : ["thaw", "config show", "config check", "scripts list", "scripts check"]),
+			...(isRoot ? [] : ["agent enrol", "thaw", "config show", "config check", "scripts list", "scripts check"]),
 		];
 		expect(
 			Object.keys(commandOutputs)
@@ -234,6 +267,15 @@ describe("server, client, command line and docs", () => {
 			expect(commandErrorSchema.parse(printed)).toEqual(printed);
 			expect(status).toBe(errorCatalogue[printed.error.code as ErrorCode].exit);
 		}
+	});
+
+	test("know the same routes: every one is asked for by its command, and a command of the controller by each", () => {
+		expect(Object.keys(commandOfRoute).sort()).toEqual(routeTable.map(({ id }) => id).sort());
+		const using = new Set<string>(Object.values(commandOfRoute));
+		const unused = leaves.filter(({ path }) => path.startsWith("controller ") && !using.has(path));
+		expect(unused.map(({ path }) => path)).toEqual(["controller run"]);
+		const unseen = Object.entries(commandOfRoute).filter(([id, command]) => !routes.asked.has(`${id} by ${command}`));
+		expect(unseen.map(([id]) => id)).toEqual([...(isRoot ? [] : ["enrol"]), "requestEnrolment"]);
 	});
 
 	test("a field that no schema knows is found", () => {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type ErrorCode, errorCatalogue } from "../../contracts/errors.ts";
+import { expectDocument } from "../fixtures/expect-document.ts";
 
 const entry = join(import.meta.dirname, "../../command-line/stillpoint.ts");
 const isRoot = process.getuid?.() === 0;
@@ -98,7 +99,7 @@ describe("the executable", () => {
 		const child = spawn(process.execPath, [entry, ...words], { stdio: ["ignore", "pipe", "ignore"] });
 		const ended = new Promise<number | null>((resolve) => child.once("exit", resolve));
 		const first = await new Promise<string>((resolve) => child.stdout.once("data", (text) => resolve(String(text))));
-		expect(JSON.parse(first)).toMatchObject({ schemaVersion: 1, url: expect.stringContaining("https://") });
+		expect(expectDocument("controller run", first)).toMatchObject({ url: expect.stringContaining("https://") });
 		// The same options reach every command of a group.
 		const token = await stillpoint("controller", "token", "--state-dir", state);
 		expect(token.stdout).toMatch(/^stillpoint1\./);

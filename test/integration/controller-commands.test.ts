@@ -153,6 +153,18 @@ describe("what happens", () => {
 		const done = await run(["snapshot", agent.agentId, "--level", "file-system", "--follow", ...here()]);
 		expect([done.status, done.stderr]).toEqual([0, expect.stringContaining("done\n")]);
 		await poll(() => out.stdout).toContain('"state":"done"');
+		const shown = await run(["agents", "show", agent.agentId, ...here()]);
+		expect(shown.stdout).toMatch(/^Agent \S+\n {2}host +fake\n[\s\S]* {2}link +connected\n {2}vda +\/\S+a\.img\n$/);
+		const { recoveryPoints } = JSON.parse((await run(["recovery-points", "--json", ...here()])).stdout);
+		const point = await run(["recovery-points", recoveryPoints[0].id, ...here()]);
+		expect(point.stdout).toMatch(
+			/^Recovery point \S+\n {2}level file-system, of fake[\s\S]*\nvda +\S+ +1\.0 MiB[\s\S]*\nJob /,
+		);
+		const followed = await run(["jobs", recoveryPoints[0].jobId, "--follow", ...here()]);
+		expect([followed.stdout, followed.stderr]).toEqual([
+			expect.stringMatching(/^Job \S+ of agent \S+: done/),
+			"done\n",
+		]);
 		expect((await run(["agents", "revoke", agent.agentId, "--reason", "stolen", ...here()])).stdout).toContain(
 			"revoked",
 		);

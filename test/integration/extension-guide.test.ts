@@ -4,6 +4,7 @@ import { dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { bundleInto } from "../fixtures/bundle.ts";
+import { expectDocument } from "../fixtures/expect-document.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
 
 const root = resolve(import.meta.dirname, "../..");
@@ -109,6 +110,14 @@ exec ${process.execPath} ${dist}/stillpoint.mjs "$@"
 			child.once("exit", (code) => failed(new Error(`the agent ended with ${code}`)));
 		});
 	}
+
+	test("a skeleton's list of files is one document for programs", async () => {
+		const output = await run("stillpoint extensions new Listed --language sh --into listed --json");
+		expect(expectDocument("extensions new", output)).toMatchObject({
+			name: "Listed",
+			folder: join(base, "work/listed"),
+		});
+	});
 
 	test("leads a newcomer from nothing to two extensions that run, by its own words alone", async () => {
 		expect(steps.filter(({ kind }) => kind === "file").length).toBeGreaterThan(6);

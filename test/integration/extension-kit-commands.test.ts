@@ -6,6 +6,7 @@ import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { makeExtension } from "../../command-line/extension-skeleton.ts";
 import { openHandlerHost } from "../../extensions/kit/harness/handler-host.ts";
+import { expectDocument } from "../fixtures/expect-document.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
 
 const root = resolve(import.meta.dirname, "../..");
@@ -53,9 +54,9 @@ describe.skipIf(lacking)(
 
 		test("and is one document for programs; the folder of the run is kept when asked", async () => {
 			const { exitCode, stdout } = await stillpoint("test", makePackage("enable"), "--json", "--keep");
-			const { folder, ...verdict } = JSON.parse(stdout);
+			const { folder, ...verdict } = expectDocument("extensions test", stdout) as { folder: string };
 			expect(exitCode).toBe(3);
-			expect(verdict).toMatchObject({ schemaVersion: 1, name: "Faulty", passed: false });
+			expect(verdict).toMatchObject({ name: "Faulty", passed: false });
 			expect(readdirSync(join(folder, "waagent"))).toContain("Faulty-1.0");
 			rmSync(folder, { recursive: true });
 		});

@@ -5,6 +5,7 @@ import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { noOtherScripts } from "../../contracts/other-scripts.ts";
 import { readAzureWorkload } from "../../extensions/vm-snapshot-linux/script-runner/sources/read-azure-workload.ts";
+import { expectDocument } from "../fixtures/expect-document.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
 
 const missing = requireTools("root");
@@ -39,10 +40,12 @@ describe.skipIf(missing)(`stillpoint scripts${missing ? `: ${missing}` : ""}`, (
 
 	test("list --json is one document with all of it", async () => {
 		const { stdout } = await stillpoint("good", "list", "--json");
-		const { schemaVersion, applications, bad, notes } = JSON.parse(stdout);
-		expect([schemaVersion, bad, notes]).toEqual([1, [], []]);
-		expect(applications.map(({ name }: { name: string }) => name)).toEqual(["shop", "tried", "qemu-hook 10-db"]);
-		expect(applications[0]).toMatchObject({ runAs: "nobody", pre: { retries: 2 } });
+		const { applications, bad, notes } = expectDocument("scripts list", stdout) as {
+			[key: string]: { name: string }[];
+		};
+		expect([bad, notes]).toEqual([[], []]);
+		expect(applications?.map(({ name }) => name)).toEqual(["shop", "tried", "qemu-hook 10-db"]);
+		expect(applications?.[0]).toMatchObject({ runAs: "nobody", pre: { retries: 2 } });
 	});
 
 	test("with nothing configured both say so", async () => {
@@ -78,6 +81,8 @@ describe.skipIf(missing)(`stillpoint scripts${missing ? `: ${missing}` : ""}`, (
 		expect(stdout).toMatch(/^down +pre +script-failed +.*exit status 7.*the server is down$/m);
 		expect(stdout).toMatch(/^open +pre +script-untrusted +.*open is writable by group or others/m);
 		expect(stdout).toMatch(/^bad: broken \(file-system at best\): .*pre.command/m);
+		const all = await stillpoint("good", "check", "--json");
+		expect(expectDocument("scripts check", all.stdout)["checks"]).toHaveLength(5);
 		const one = await stillpoint("good", "check", "broken", "--json");
 		expect(one.exitCode).toBe(3);
 		expect(JSON.parse(one.stdout)).toMatchObject({ checks: [], bad: [{ error: { code: "script-config-invalid" } }] });
@@ -100,7 +105,7 @@ describe.skipIf(missing)(`stillpoint scripts${missing ? `: ${missing}` : ""}`, (
 		const text = "[workload]\nworkload_name = postgres\nlinux_user = postgres\n[logbackup]\n";
 		await writeFile(join(folder, "azure/workload.conf"), text, { mode: 0o600 });
 		const named = await stillpoint("azure", "list");
-		expect(named.stdout).toMatch(/^500 +azure-workload +postgres +azure-workload +root +continue +session +90 s/m);
+		expect(named.stdout).toMatch(/^600 +azure-workload +postgres +azure-workload +root +continue +session +90 s/m);
 		expect(named.stdout).toContain("[logbackup] is not supported");
 		expect(named.stdout).not.toContain("nothing is frozen");
 	});

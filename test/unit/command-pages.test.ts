@@ -3,6 +3,7 @@ import { stripVTControlCharacters } from "node:util";
 import { expect, test } from "vitest";
 import { type Page, widthOf } from "../../command-line/layout.ts";
 import { renderReport } from "../../command-line/render-report.ts";
+import { renderScriptChecks, renderScripts } from "../../command-line/render-scripts.ts";
 import { renderStatus } from "../../command-line/render-status.ts";
 import type { AgentStatus, JobSummary } from "../../contracts/local-calls.ts";
 import type { Report } from "../../contracts/report.ts";
@@ -146,4 +147,45 @@ test("piped, every row of a report is a line, without colours", () => {
 	const text = renderReport(report);
 	expect(stripVTControlCharacters(text)).toBe(text);
 	expect(text).toMatch(/\/srv\/databases\/postgresql\/15\/main +ext4 +vdb +thawed +220 ms +12 ms +100 ms +5\.0 ms/);
+});
+
+const step = {
+	command: ["/usr/local/lib/backup/quiet-the-shop", "--database", "a b"],
+	deadlineMs: 600_000,
+	retries: 2,
+};
+const scripts = [
+	{ name: "shop", application: "shop", source: "drop-in", order: 100, onFailure: "fail", runAs: "nobody" },
+	{ name: "azure-script", application: "a-plugin-with-a-long-name", source: "azure-script", order: 500 },
+].map((one) => ({
+	...({ onFailure: "continue", ...one } as { name: string; application: string; source: "drop-in"; onFailure: "fail" }),
+	order: one.order,
+	pre: step,
+	post: { ...step, retries: 0 },
+	dryRun: false,
+	keepsProcesses: false,
+	ownerOnly: false,
+}));
+const bad = [{ name: "broken", onFailure: "continue" as const, error: { message: `${"pre.command ".repeat(12)}end` } }];
+
+test("scripts on a terminal are an application a line, with its steps below it; on a wide page a table", () => {
+	const found = { applications: scripts, bad, notes: [`/etc/${"long/".repeat(30)}name is not executable`] };
+	const lines = screen(renderScripts(found, page));
+	expect(lines[0]).toBe("100  shop: drop-in, as nobody; a failure fails the job");
+	expect(lines[1]).toMatch(/^ {5}pre +10 min, 2 retries +\/usr\/local/);
+	expect(lines.join("\n")).toMatch(/^ {5}post +10 min +\/usr\/local/m);
+	expect(lines.join("\n")).toContain("500  azure-script (a-plugin-with-a-long-name): azure-script, as root");
+	const none = screen(renderScripts({ applications: [], bad, notes: [] }, page));
+	expect(none[0]).toBe("no scripts are configured");
+	expect(renderScripts(found, { columns: 200, hasColor: false })).toMatch(/^ORDER +NAME +APPLICATION/);
+});
+
+test("a check of scripts fits, too", () => {
+	const error = { code: "script-config-invalid" as const, message: "x ".repeat(90), retryable: false };
+	const common = { name: "n", phase: "session" as const, timedOut: false, durationMs: 1, outputTail: "said\n" };
+	const reports = [common, { ...common, error }];
+	const checks = scripts.map(({ name, application }) => ({ name, application, source: "drop-in", reports }));
+	const text = screen(renderScriptChecks({ checks, bad }, page)).join("\n");
+	expect(text).toMatch(/^shop +session +looks well/m);
+	expect(text).toContain("bad: broken (file-system at best)");
 });

@@ -3,8 +3,8 @@ import type { AgentRecord } from "../../../contracts/controller-messages.ts";
 import { StillpointError } from "../../../contracts/errors.ts";
 import type { CommandContext } from "../../command-context.ts";
 import { addControllerOptions, type ControllerOptions, connectToController } from "../../controller-access.ts";
-import type { Page } from "../../layout.ts";
-import { printResult, table } from "../../output.ts";
+import { fields, type Page } from "../../layout.ts";
+import { humanTime, printResult, table } from "../../output.ts";
 import type { Act } from "../../run-command-line.ts";
 
 export function addAgentsCommands(controller: Command, context: CommandContext, act: Act): void {
@@ -19,6 +19,15 @@ export function addAgentsCommands(controller: Command, context: CommandContext, 
 				return undefined;
 			}),
 	);
+	addControllerOptions(agents.command("show").description("show one of them"))
+		.argument("<agent>", "agent id")
+		.action((agentId: string, options: ControllerOptions) =>
+			act(options, async () => {
+				using api = await connectToController(options);
+				printResult(context, options.json === true, await api.readAgent(agentId), renderAgent);
+				return undefined;
+			}),
+		);
 	addControllerOptions(
 		agents
 			.command("map")
@@ -77,11 +86,27 @@ function parseMapping(text: string): { name: string; image: string } {
 	return { name: text.slice(0, at), image: text.slice(at + 1) };
 }
 
+function renderAgent(one: AgentRecord, page: Page): string {
+	const rows: [string, string][] = [
+		["host", one.machine.hostname],
+		["enrolled", humanTime(one.enrolledAt)],
+		["last seen", one.lastSeenAt === undefined ? "never" : humanTime(one.lastSeenAt)],
+		["link", one.revoked ? `revoked ${humanTime(one.revoked.at)} ${one.revoked.reason}`.trimEnd() : linkOf(one)],
+		...one.disks.map(({ name, image }): [string, string] => [name, image]),
+		...(one.disks.length === 0 ? [["disks", "none mapped"] as [string, string]] : []),
+	];
+	return `Agent ${one.agentId}\n${fields(rows, page)}`;
+}
+
+function linkOf({ revoked, connected }: AgentRecord): string {
+	return revoked ? "revoked" : connected ? "connected" : "offline";
+}
+
 function renderAgents(list: readonly AgentRecord[], page: Page): string {
 	const rows = list.map((one) => [
 		one.agentId,
 		one.machine.hostname,
-		one.revoked ? "revoked" : one.connected ? "connected" : "offline",
+		linkOf(one),
 		one.disks.map((disk) => `${disk.name}=${disk.image}`).join(" ") || "no disks mapped",
 	]);
 	return table([["agent", "host", "link", "disks"], ...rows], { page, whole: [0], head: true });

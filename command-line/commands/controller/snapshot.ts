@@ -20,6 +20,7 @@ type Options = ControllerOptions & {
 	accept: Order["acceptLevel"];
 	disk: string[];
 	limitMs: number;
+	prepareLimitMs: number;
 	jobId?: string;
 	follow?: boolean;
 };
@@ -33,6 +34,12 @@ export function addSnapshotCommand(controller: Command, context: CommandContext,
 		.addOption(new Option("--accept <level>", "lowest level accepted").choices(wanted).default("file-system"))
 		.option("--disk <name>", "only these disks (may be repeated); default: every mapped disk", many, [])
 		.option("--limit-ms <ms>", "hold limit", parseCount(100, 900_000), 10_000)
+		.option(
+			"--prepare-limit-ms <ms>",
+			"from the order to the freeze; all scripts together have this long",
+			parseCount(1_000, 3_600_000),
+			120_000,
+		)
 		.option("--job-id <id>", "id of the job; the same id is never run twice")
 		.option(
 			"--follow",
@@ -46,6 +53,7 @@ export function addSnapshotCommand(controller: Command, context: CommandContext,
 					level: options.level,
 					acceptLevel: atLeast(options.accept, options.level) ? options.level : options.accept,
 					holdLimitMs: options.limitMs,
+					prepareLimitMs: options.prepareLimitMs,
 					...(options.disk.length > 0 ? { disks: { include: options.disk } } : {}),
 					...(options.jobId === undefined ? {} : { jobId: options.jobId }),
 				});

@@ -11,10 +11,13 @@ export function addVerifyCommand(controller: Command, context: CommandContext, a
 		controller.command("verify").description("look at the images of a recovery point: is it what its label says"),
 	)
 		.argument("<recovery-point>", "id")
-		.action((id: string, options: ControllerOptions) =>
+		.option("--latest", "look at nothing: show what the latest verification found")
+		.action((id: string, options: ControllerOptions & { latest?: boolean }) =>
 			act(options, async () => {
 				using api = await connectToController(options);
-				const verification = await api.verifyRecoveryPoint(id, context.stopping);
+				const verification = options.latest
+					? await api.readVerification(id)
+					: await api.verifyRecoveryPoint(id, context.stopping);
 				printResult(context, options.json === true, verification, renderVerification);
 				return verification.agrees ? 0 : errorCatalogue["verify-failed"].exit;
 			}),
