@@ -35,11 +35,11 @@ async function makeReader(undo: AsyncDisposableStack): Promise<Reader> {
 	const runFolder = await mkdtemp("/dev/shm/stillpoint-test-admin-");
 	undo.defer(() => rm(runFolder, { recursive: true, force: true }));
 	undo.use(startGuard({ dir: base, limitMs: limitMs + 10_000 }));
-	const shop = undo.use(await makeLoopFileSystem({ dir: base, fsType: "ext4", sizeMiB: 48, name: "shop" }));
+	const disk = makeLoopFileSystem({ dir: base, fsType: "ext4", sizeMiB: 48, name: "shop" });
+	const [shop] = await Promise.all([disk.then((one) => undo.use(one)), bundleInto(join(base, "dist"))]);
 	const database = new DatabaseSync(join(shop.mountPoint, "orders.db"));
 	database.exec("PRAGMA journal_mode = WAL; CREATE TABLE orders (id INTEGER); INSERT INTO orders VALUES (1), (2), (3)");
 	undo.defer(() => database.close());
-	await bundleInto(join(base, "dist"));
 	await writePrograms(base, runFolder);
 
 	let output = "";
@@ -64,7 +64,10 @@ async function makeReader(undo: AsyncDisposableStack): Promise<Reader> {
 		// Of paths of this test none has the word.
 		return named.replaceAll(/\bvdb\b/g, basename(shop.device));
 	};
-	const environment = { PATH: `${base}/bin:${dirname(process.execPath)}:/usr/sbin:/usr/bin:/sbin:/bin` };
+	const environment = {
+		...process.env,
+		PATH: `${base}/bin:${dirname(process.execPath)}:/usr/sbin:/usr/bin:/sbin:/bin`,
+	};
 
 	async function run({ text, statuses }: PageBlock): Promise<void> {
 		const script = moved(text);
@@ -144,7 +147,7 @@ function ownDisksOnly(config: string, mountPoint: string, etc: string): string {
 async function serve(
 	undo: AsyncDisposableStack,
 	command: string,
-	env: Record<string, string>,
+	env: NodeJS.ProcessEnv,
 	ready: RegExp,
 ): Promise<string> {
 	const words = ["--pdeathsig", "TERM", "/bin/sh", "-c", `exec ${command.trim()}`];
