@@ -1,6 +1,4 @@
 #!/usr/bin/env node
-import { readFileSync } from "node:fs";
-import { ClientProcess } from "../kit/client-process.mjs";
 /**
  * Holds a PostgreSQL server in backup mode while a snapshot is taken: a session script of Stillpoint. See README.md.
  *
@@ -15,6 +13,8 @@ import { ClientProcess } from "../kit/client-process.mjs";
  * Exit status: 0 held or let go, 1 the hold was lost, 64 usage, 66 a folder is missing, 69 the server can't be reached,
  * 75 a limit passed, 77 the role may not, 78 set up in a way that can't work, 70 anything else.
  */
+import { readFileSync } from "node:fs";
+import { ClientProcess } from "../kit/client-process.mjs";
 import { commandAs } from "../kit/command-as.mjs";
 import { readCommandLine } from "../kit/command-line.mjs";
 import { requireCovered } from "../kit/covered-folders.mjs";

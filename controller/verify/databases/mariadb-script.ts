@@ -25,7 +25,7 @@ export function serverArguments(files: readonly string[], pageBytes: number, sys
 		"--skip-grant-tables",
 		"--skip-slave-start",
 		"--skip-symbolic-links",
-		// CHECK TABLE opens a damaged table without mending it: so that nothing else that opens one first mends it unseen.
+		// So that nothing that opens a damaged table before CHECK TABLE does mends it unseen.
 		"--myisam-recover-options=OFF",
 		"--aria-recover-options=OFF",
 		"--event-scheduler=OFF",
