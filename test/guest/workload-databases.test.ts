@@ -3,7 +3,7 @@ import { chmod, mkdtemp, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { noOtherScripts } from "../../contracts/other-scripts.ts";
-import { checkRootOwnedChain } from "../../platform/linux/path-trust.ts";
+import { bundleInto } from "../fixtures/bundle.ts";
 import { type LoopFileSystem, makeLoopFileSystem, requireTools } from "../fixtures/loop-file-system.ts";
 import { type MariadbServer, makeDataFolders, openMariadb } from "../fixtures/mariadb-server.ts";
 import {
@@ -15,14 +15,17 @@ import {
 import { takeSnapshot, toFrozen } from "../fixtures/snapshot-asker.ts";
 import { useSnapshotBench } from "../fixtures/snapshot-bench.ts";
 
-const scripts = join(import.meta.dirname, "../../scripts/kit/hold-session.mjs");
-const missing =
-	requireTools("root", "mkfs.ext4", "losetup", "mount", "fsfreeze", "setpriv", "psql", "mariadbd", "mariadb") ??
-	// It is the shipped scripts where they lie that are run.
-	(await checkRootOwnedChain(scripts).then(
-		() => undefined,
-		(error: Error) => error.message,
-	));
+const missing = requireTools(
+	"root",
+	"mkfs.ext4",
+	"losetup",
+	"mount",
+	"fsfreeze",
+	"setpriv",
+	"psql",
+	"mariadbd",
+	"mariadb",
+);
 
 describe.skipIf(missing)(`databases of workload.conf${missing ? `: ${missing}` : ""}`, () => {
 	const bench = useSnapshotBench();
@@ -30,15 +33,20 @@ describe.skipIf(missing)(`databases of workload.conf${missing ? `: ${missing}` :
 	let disk: LoopFileSystem;
 	let postgres: PostgresqlServer;
 	let mariadb: MariadbServer;
+	let command: [string, ...string[]];
 
 	beforeAll(async () => {
 		// The server's user must get through.
 		await chmod(bench.dir, 0o711);
 		disk = stack.use(await makeLoopFileSystem({ dir: bench.dir, fsType: "ext4", sizeMiB: 320, name: "data" }));
 		const folder = join(disk.mountPoint, "mariadb");
+		// As it is installed: root's own, with the shipped scripts beside it, wherever the checkout lies.
+		const dist = join(bench.dir, "dist");
+		command = [process.execPath, join(dist, "extensions/VMSnapshotLinux/vm-snapshot-linux.mjs"), "snapshot"];
 		const [cluster] = await Promise.all([
 			makeServerFolder(join(disk.mountPoint, "postgres")).then((path) => makeCluster(path)),
 			makeDataFolders(folder),
+			bundleInto(dist),
 		]);
 		postgres = stack.use(cluster);
 		mariadb = stack.use(await openMariadb(folder));
@@ -83,7 +91,7 @@ describe.skipIf(missing)(`databases of workload.conf${missing ? `: ${missing}` :
 		const azureFolder = await mkdtemp(join(bench.dir, "azure-"));
 		await writeFile(join(azureFolder, "workload.conf"), `[workload]\nworkload_name = ${name}`, { mode: 0o600 });
 		const request = { otherScripts: { ...noOtherScripts, azureFolder } };
-		const host = await bench.start([disk], { level: "application", holdLimitMs: 30_000 }, { request });
+		const host = await bench.start([disk], { level: "application", holdLimitMs: 30_000 }, { request, command });
 		await toFrozen(host);
 		const stalled = await during();
 		return { stalled, report: await takeSnapshot(host, [disk]) };
