@@ -197,7 +197,8 @@ describe.skipIf(missing)(`Redis held${missing ? `: ${missing}` : ""}`, () => {
 	test("a rewrite of the append-only file is waited for while writers go on", async () => {
 		const server = await start();
 		await server.ask("MSET", "a", "1", "b", "2");
-		await server.ask("CONFIG", "SET", "rdb-key-save-delay", "400000");
+		// 2.5 s for each of the two keys: longer than a script takes to start on a busy machine.
+		await server.ask("CONFIG", "SET", "rdb-key-save-delay", "2500000");
 		await server.ask("BGREWRITEAOF");
 		const hasty = hold(server, "--save-limit-ms", "100");
 		await refused(hasty, 75, "rewriting its append-only file for too long");
