@@ -77,11 +77,13 @@ function provideTools(ci: boolean): boolean {
 
 function runRings(words: readonly string[], ci: boolean, programsFolder: string): number {
 	const folder = mkdtempSync(join(tmpdir(), "stillpoint-test-report-"));
+	const which = words.length === 0 ? ["--project=!faults"] : words;
+	const isWhole = which.length === 1 && which[0]?.startsWith("--project=") === true;
 	try {
 		const output = join(folder, "report.json");
 		const run = spawnSync(
 			"vitest",
-			["run", "--reporter=default", "--reporter=json", `--outputFile.json=${output}`, ...words],
+			["run", "--reporter=default", "--reporter=json", `--outputFile.json=${output}`, ...which],
 			{
 				stdio: "inherit",
 				env: { ...process.env, STILLPOINT_TEST_PROGRAMS: programsFolder },
@@ -90,7 +92,7 @@ function runRings(words: readonly string[], ci: boolean, programsFolder: string)
 		const report = JSON.parse(readFileSync(output, "utf8")) as JsonReport;
 		const skipped = report.numPendingTests + report.numTodoTests;
 		say(`${report.numPassedTests} passed, ${report.numFailedTests} failed, ${skipped} skipped`);
-		if (ci && skipped > 0 && words.length === 0) {
+		if (ci && skipped > 0 && isWhole) {
 			say("With CI=true nothing may be skipped.");
 			return 1;
 		}
