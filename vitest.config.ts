@@ -8,7 +8,7 @@ const env = { NODE_COMPILE_CACHE: join(import.meta.dirname, "node_modules/.cache
 /** They plan over all loop devices of the machine: no other file of theirs, and none of `guest`, runs beside them. */
 const planners = ["freeze-plan", "freezer"].map((name) => `test/guest/${name}.test.ts`);
 
-/** A quarter of all the work: `npm run test:faults` runs it by itself, with the machine for itself. */
+/** It keeps a core busy for its whole time: `npm run test:faults` runs it with the machine for itself. */
 const faults = ["test/guest/fault-table.test.ts"];
 
 /** What begins last must not be what takes longest. In each ring: minutes first, then seconds; the rest by size. */
