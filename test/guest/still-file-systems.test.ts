@@ -35,6 +35,8 @@ describe.skipIf(missing)(`a file system without a freeze${missing ? `: ${missing
 			mountOptions: ["noatime"],
 		});
 		await writeFile(join(disk.mountPoint, "kernel"), Buffer.alloc(100_000, 1));
+		// A write error that an earlier user of the loop device left behind is told to whoever syncs first.
+		await execa("sync", ["-f", disk.mountPoint], { reject: false });
 		const [target] = (await planLoops([disk])).targets;
 		if (target === undefined) throw new Error("no target");
 		const { aliases: _aliases, level: _level, ...described } = target;
@@ -73,7 +75,7 @@ describe.skipIf(missing)(`a file system without a freeze${missing ? `: ${missing
 		const [{ disk, leftOut }, other] = [await makeStill(), await makeStill()];
 		const all = [leftOut, other.leftOut];
 		const before = await countWritesBefore(all, calls, signal);
-		expect([...before.keys()]).toHaveLength(2);
+		expect([...before.values()]).toEqual([expect.any(Number), expect.any(Number)]);
 		await between(disk);
 		expect(await findChanged(all, before, calls, signal)).toEqual(changed ? [leftOut] : []);
 	});

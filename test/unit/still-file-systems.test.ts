@@ -39,10 +39,12 @@ describe("a file system that may have stood still", () => {
 		expect(judge({ ...heldRecord().evidence(), lookedAgain: true }).held).toBe("file-system");
 	});
 
-	test("whose sync fails is not counted, and so it changed", async () => {
+	test("whose sync fails is not counted, says why, and so it changed", async () => {
 		const calls = { sync: () => Promise.resolve("EIO") };
 		const { signal } = new AbortController();
-		expect(await countWritesBefore([efi], calls, signal)).toEqual(new Map());
+		const before = await countWritesBefore([efi], calls, signal);
+		expect([...before.values()]).toEqual([expect.stringContaining("EIO")]);
+		expect(await findChanged([efi], before, calls, signal)).toEqual([efi]);
 		expect(await findChanged([efi], new Map([[efi, 7]]), calls, signal)).toEqual([efi]);
 	});
 
