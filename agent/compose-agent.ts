@@ -84,6 +84,7 @@ export function composeAgent(base: AgentBase): Part[] {
 				order,
 				holdLimitMs: cappedHoldMs(order, config.holdLimitCapMs),
 				fileSystems: config.fileSystems,
+				expedited: config.freeze.expedited,
 				tempDisks: config.tempDisks,
 				scriptsFolder: config.scriptsFolder,
 				otherScripts: config.otherScripts,

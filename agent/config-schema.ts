@@ -28,6 +28,17 @@ export const configSchema = z.strictObject({
 		.max(900_000)
 		.default(60_000)
 		.describe("No order may hold longer than this, from before the first freeze until after the last thaw."),
+	freeze: z
+		.strictObject({
+			expedited: z
+				.boolean()
+				.default(true)
+				.describe(
+					"Switches the kernel's rcu_expedited on for the instant of the freeze: writers are stopped for a " +
+						"fraction of the time, all processors are interrupted a few times. Put back whatever happens.",
+				),
+		})
+		.prefault({}),
 	tempDisks: z
 		.array(z.string().min(1).max(128))
 		.max(256)

@@ -260,6 +260,12 @@ export const errorCatalogue = {
 		"Let the other program thaw, then order again.",
 	),
 	"prepare-failed": row(8, true, "The provider of the snapshot could not prepare.", "See the provider's message."),
+	"stall-too-long": row(
+		8,
+		true,
+		"Writers would be stopped for longer than the order allows.",
+		"Order in a quieter hour, raise --stall-budget-ms, or let the job wait with --stall-wait-ms.",
+	),
 	"copy-too-slow": row(
 		8,
 		false,

@@ -102,6 +102,8 @@ export const snapshotRequestSchema = z.strictObject({
 	order: orderSchema,
 	/** From the order, lowered by the local cap. */
 	holdLimitMs: z.int().positive(),
+	/** Whether the kernel's `rcu_expedited` may be on for the instant of the freeze. Absent: it may. */
+	expedited: z.boolean().optional(),
 	fileSystems: fileSystemFiltersSchema,
 	/** Kernel names of temp or resource disks. */
 	tempDisks: z.array(z.string()),

@@ -7,6 +7,8 @@
  *      | -- freeze -----------------> |  deadline runs from here; level by level, parallel within a level
  *      | <- fileSystem (each) ------- |
  *      | <- frozen | failed --------- |  failed: everything it froze is thawed again, or says what is not
+ *      | -- thaw{superblocks} ------> |  these alone, as often as wanted: the snapshot of their disks is taken
+ *      | <- fileSystem (each) ------- |
  *      | -- thaw (or EOF) ----------> |
  *      | <- thawed ------------------ |  FITHAW's own answers: the proof of having been frozen until now
  *
@@ -14,10 +16,12 @@
  */
 import { z } from "zod";
 
+const superblockSchema = z.string().regex(/^\d+:\d+$/);
+
 /** How to open a mounted file system again, and how to know that it is the same one. */
 export const freezeTargetSchema = z.strictObject({
 	/** "MAJOR:MINOR" of /proc/PID/mountinfo: one per superblock. */
-	superblock: z.string().regex(/^\d+:\d+$/),
+	superblock: superblockSchema,
 	/** Mount point as its own mount namespace sees it. */
 	mountPoint: z.string(),
 	/** A path that reaches it from here: the mount point, or /proc/PID/root/... for another mount namespace. */
@@ -60,8 +64,14 @@ export const freezerCommandSchema = z.discriminatedUnion("type", [
 		holdLimitMs: z.int().positive(),
 		/** A level that takes longer than this fails the freeze. */
 		freezeLimitMs: z.int().positive(),
+		/** Switches the kernel's `rcu_expedited` on for the instant of the freeze, and back. */
+		expedited: z.boolean(),
 	}),
-	z.strictObject({ type: z.literal("thaw") }),
+	/** Without `superblocks`: all, and the hold is over. One that is named twice or was never frozen is passed over. */
+	z.strictObject({
+		type: z.literal("thaw"),
+		superblocks: z.array(superblockSchema).min(1).max(500).optional(),
+	}),
 ]);
 export type FreezerCommand = z.infer<typeof freezerCommandSchema>;
 
@@ -76,7 +86,8 @@ export const freezerEventSchema = z.discriminatedUnion("type", [
 		startedAtMs: z.number(),
 		endedAtMs: z.number(),
 	}),
-	z.strictObject({ type: z.literal("frozen"), atMs: z.number(), leftMs: z.number() }),
+	/** `expedited`: the freeze ran with `rcu_expedited`, ours or somebody else's. */
+	z.strictObject({ type: z.literal("frozen"), atMs: z.number(), leftMs: z.number(), expedited: z.boolean() }),
 	z.strictObject({
 		type: z.literal("failed"),
 		reason: z.enum(["freeze-failed", "freeze-late", "foreign-freeze", "cannot-open", "bad-message"]),
@@ -108,6 +119,8 @@ export const ledgerSchema = z.strictObject({
 	bootId: z.string(),
 	/** The freezer, and its start time from /proc/PID/stat: together they name one process for ever. */
 	freezer: z.strictObject({ pid: z.int().positive(), startTime: z.string() }),
+	/** CLOCK_MONOTONIC, when the freezer thaws by itself. Absent before the freeze. */
+	deadlineAtMs: z.number().optional(),
 	fileSystems: z.array(freezeTargetSchema.extend({ state: freezeResultSchema, fd: z.int() })),
 });
 export type Ledger = z.infer<typeof ledgerSchema>;

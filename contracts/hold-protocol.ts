@@ -10,6 +10,7 @@
  *     | -- freeze -------------------> |  pre-scripts, last sync, FIFREEZE
  *     | <- frozen{leftMs, worth} ----- |
  *     |    (the asker takes every disk)
+ *     | -- taken{disk} --------------> |  as often as it has disks, or never: what lies on it alone is thawed at once
  *     | -- done{disks} | release ----> |  thaw at once
  *     | <- thawed -------------------- |
  *     | -- described{disks} ---------> |  what the images carry: the mapping proof; not awaited after `release`
@@ -84,6 +85,8 @@ export const holdCommandSchema = z.discriminatedUnion("type", [
 		/** How long the asker expects the snapshot itself to take; for the report. */
 		predictedMs: z.number().nonnegative().max(3_600_000).optional(),
 	}),
+	/** The snapshot of one disk is complete, the others' are not: its file systems need not wait for them. */
+	z.strictObject({ type: z.literal("taken"), jobId, disk: snapshotOutcomeSchema }),
 	z.strictObject({ type: z.literal("done"), jobId, disks: z.array(snapshotOutcomeSchema).max(256) }),
 	z.strictObject({
 		type: z.literal("described"),

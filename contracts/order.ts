@@ -37,6 +37,16 @@ export const orderSchema = z
 		/** From the order to the moment of the freeze: plan, sync, scripts, the asker's own preparation. */
 		prepareLimitMs: z.int().min(1_000).max(3_600_000).default(120_000),
 		/**
+		 * The longest that writers may be stopped, as predicted before the freeze. Above it the job waits for a quieter
+		 * moment until `waitMs` are over, and then fails with `stall-too-long`; nothing was frozen.
+		 */
+		stall: z
+			.strictObject({
+				budgetMs: z.int().min(1).max(900_000),
+				waitMs: z.int().min(0).max(3_600_000).default(0),
+			})
+			.optional(),
+		/**
 		 * `reported`: the asker takes the snapshot and tells how it went (the controller).
 		 * `unknown`: the asker only holds and releases; `achieved` will be null and `held` tells the level.
 		 */

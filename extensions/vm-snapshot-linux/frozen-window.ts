@@ -56,7 +56,7 @@ export class FrozenWindow {
 	}
 
 	/** Freezes everything. @throws what `Freezer.freeze` throws. Whatever it throws, `thaw` must follow. */
-	async freeze(limits: { holdLimitMs: number; freezeLimitMs: number }): Promise<FrozenEvent> {
+	async freeze(limits: { holdLimitMs: number; freezeLimitMs: number; expedited: boolean }): Promise<FrozenEvent> {
 		this.#begun = true;
 		this.#timer = setTimeout(() => {
 			this.#end("hold-expired", `the hold was not over after ${limits.holdLimitMs} ms`);

@@ -42,7 +42,11 @@ export async function makeWindow(job: Job, { held }: PreparedFileSystems): Promi
 		record.freezingAtMs = clock.nowMs();
 		record.frozenAt = clock.utcNow();
 		try {
-			const freezing = frozenWindow.freeze({ holdLimitMs, freezeLimitMs: Math.max(50, Math.floor(holdLimitMs / 2)) });
+			const freezing = frozenWindow.freeze({
+				holdLimitMs,
+				freezeLimitMs: Math.max(50, Math.floor(holdLimitMs / 2)),
+				expedited: host.request.expedited ?? true,
+			});
 			await untilAborted(freezing, host.ending);
 			return frozenWindow;
 		} catch (error) {

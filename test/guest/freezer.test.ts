@@ -24,7 +24,7 @@ import { isWritable } from "../fixtures/writable.ts";
 const lacking = requireTools("root", "mkfs.ext4", "fsfreeze", "losetup");
 const freezerEntry = new URL("../../extensions/vm-snapshot-linux/freezer.ts", import.meta.url).pathname;
 const blockingEntry = new URL("../fixtures/blocking-freezer.ts", import.meta.url).pathname;
-const limits = { holdLimitMs: 20_000, freezeLimitMs: 10_000 };
+const limits = { holdLimitMs: 20_000, freezeLimitMs: 10_000, expedited: true };
 
 describe.skipIf(lacking)(`the freezer${lacking ? ` (${lacking})` : ""}`, () => {
 	let stack: AsyncDisposableStack;
@@ -143,7 +143,7 @@ describe.skipIf(lacking)(`the freezer${lacking ? ` (${lacking})` : ""}`, () => {
 	it("thaws by its own deadline", async () => {
 		const one = await fileSystem();
 		const freezer = await prepared(await targetsOf([one]));
-		await freezer.freeze({ holdLimitMs: 400, freezeLimitMs: 400 });
+		await freezer.freeze({ holdLimitMs: 400, freezeLimitMs: 400, expedited: true });
 		expect((await freezer.thawed).cause).toBe("deadline");
 		expect(await isWritable(one.mountPoint)).toBe(true);
 	});
@@ -303,7 +303,7 @@ describe.skipIf(lacking)(`the freezer${lacking ? ` (${lacking})` : ""}`, () => {
 			const targets = await targetsOf([one]);
 			using held = await openTargets(targets);
 			const freezer = await prepared(targets);
-			await freezer.freeze({ holdLimitMs: 300, freezeLimitMs: 300 });
+			await freezer.freeze({ holdLimitMs: 300, freezeLimitMs: 300, expedited: true });
 			process.kill(freezer.identity.pid, "SIGSTOP");
 			await sleep(500);
 			expect(await isWritable(one.mountPoint, 300)).toBe(false);
@@ -439,7 +439,7 @@ describe.skipIf(lacking)(`the freezer${lacking ? ` (${lacking})` : ""}`, () => {
 			const writer = bigWrite(slow.mountPoint, 4);
 			await new Promise((resolve) => writer.on("exit", resolve));
 			await freeze(lower.mountPoint);
-			await expect(freezer.freeze({ holdLimitMs: 10_000, freezeLimitMs: 500 })).rejects.toMatchObject({
+			await expect(freezer.freeze({ holdLimitMs: 10_000, freezeLimitMs: 500, expedited: true })).rejects.toMatchObject({
 				code: "freeze-late",
 			});
 			await sleep(300);
@@ -463,7 +463,9 @@ describe.skipIf(lacking)(`the freezer${lacking ? ` (${lacking})` : ""}`, () => {
 			using held = await openTargets(targets);
 			const freezer = await prepared(targets);
 			await freeze(lower.mountPoint);
-			const freezing = freezer.freeze({ holdLimitMs: 10_000, freezeLimitMs: 5_000 }).catch(() => undefined);
+			const freezing = freezer
+				.freeze({ holdLimitMs: 10_000, freezeLimitMs: 5_000, expedited: true })
+				.catch(() => undefined);
 			await sleep(300);
 			freezer.kill("SIGKILL");
 			let reaped = false;

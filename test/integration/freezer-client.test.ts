@@ -51,7 +51,7 @@ describe("the freezer's parent", () => {
 	function prepare(freezer: Freezer, limitMs = 5_000) {
 		return freezer.prepare({ jobId: "j", bootId: "b", targets: [target], limitMs });
 	}
-	const limits = { holdLimitMs: 200, freezeLimitMs: 100 };
+	const limits = { holdLimitMs: 200, freezeLimitMs: 100, expedited: true };
 
 	it.each<[string, [string, ...string[]], string]>([
 		["a program that is not there", ["/nowhere/freezer"], "freezer-died"],

@@ -13,7 +13,7 @@ const target = {
 	ino: "2",
 };
 const targets = { type: "targets", jobId: "j", ledgerPath: "/run/l", bootId: "b", targets: [target] };
-const freeze = { type: "freeze", holdLimitMs: 1000, freezeLimitMs: 500 };
+const freeze = { type: "freeze", holdLimitMs: 1000, freezeLimitMs: 500, expedited: true };
 
 const wellFormed: unknown[] = [
 	targets,

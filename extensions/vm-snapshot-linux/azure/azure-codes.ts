@@ -118,6 +118,7 @@ export const codeOfError: Readonly<Record<ErrorCode, AzureCode>> = {
 	"write-probe-stuck": 122,
 	"foreign-freeze": 121,
 	"prepare-failed": 15,
+	"stall-too-long": 15,
 	"copy-too-slow": 15,
 	"freeze-failed": 121,
 	"freeze-late": 122,

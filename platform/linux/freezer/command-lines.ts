@@ -55,16 +55,21 @@ export function parseFreezerCommand(line: string): FreezerCommand {
 			};
 		}
 		case "freeze": {
-			const fields = requireFields(value, "", ["type", "holdLimitMs", "freezeLimitMs"]);
+			const fields = requireFields(value, "", ["type", "holdLimitMs", "freezeLimitMs", "expedited"]);
 			return {
 				type,
 				holdLimitMs: count(fields, "holdLimitMs", 1),
 				freezeLimitMs: count(fields, "freezeLimitMs", 1),
+				expedited: flag(fields, "expedited"),
 			};
 		}
-		case "thaw":
-			requireFields(value, "", ["type"]);
-			return { type };
+		case "thaw": {
+			const { superblocks } = requireFields(value, "", ["type", "superblocks"]);
+			if (superblocks === undefined) return { type };
+			if (!Array.isArray(superblocks) || superblocks.length < 1 || superblocks.length > 500)
+				throw invalid("superblocks");
+			return { type, superblocks: superblocks.map((one, index) => superblockAt(one, `superblocks[${index}]`)) };
+		}
 		default:
 			throw invalid("type");
 	}
@@ -73,10 +78,8 @@ export function parseFreezerCommand(line: string): FreezerCommand {
 function parseTarget(value: unknown, at: string): FreezeTarget {
 	const keys = ["superblock", "mountPoint", "openPath", "fsType", "level", "dev", "ino"];
 	const fields = requireFields(value, at, keys);
-	const superblock = text(fields, "superblock", at);
-	if (!/^\d+:\d+$/.test(superblock)) throw invalid(`${at}superblock`);
 	return {
-		superblock,
+		superblock: superblockAt(fields["superblock"], `${at}superblock`),
 		mountPoint: text(fields, "mountPoint", at),
 		openPath: text(fields, "openPath", at),
 		fsType: text(fields, "fsType", at),
@@ -102,6 +105,17 @@ function text(fields: Record<string, unknown>, key: string, at = ""): string {
 function count(fields: Record<string, unknown>, key: string, least: number, at = ""): number {
 	const value = fields[key];
 	if (typeof value !== "number" || !Number.isSafeInteger(value) || value < least) throw invalid(`${at}${key}`);
+	return value;
+}
+
+function flag(fields: Record<string, unknown>, key: string): boolean {
+	const value = fields[key];
+	if (typeof value !== "boolean") throw invalid(key);
+	return value;
+}
+
+function superblockAt(value: unknown, at: string): string {
+	if (typeof value !== "string" || !/^\d+:\d+$/.test(value)) throw invalid(at);
 	return value;
 }
 

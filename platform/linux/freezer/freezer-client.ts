@@ -54,7 +54,7 @@ export type Freezer = {
 	 * Resolves when all is frozen. @throws `freeze-failed`, `freeze-late`, `foreign-freeze`, `freezer-died`, and
 	 * `deadline-passed` when it says nothing until its own deadline and a second are over.
 	 */
-	freeze(limits: { holdLimitMs: number; freezeLimitMs: number }): Promise<FrozenEvent>;
+	freeze(freeze: { holdLimitMs: number; freezeLimitMs: number; expedited: boolean }): Promise<FrozenEvent>;
 	/** Asks for the thaw. @throws `stuck` when there is no `thawed` within `limitMs`, `freezer-died`. */
 	thaw(limitMs: number): Promise<ThawedEvent>;
 	/** SIGTERM makes it thaw and end; SIGKILL leaves frozen what is frozen: rescue before and after. */
@@ -133,10 +133,10 @@ export function startFreezer(start: FreezerStart): Freezer {
 				requireNoFailure,
 			)) as ReadyEvent;
 		},
-		async freeze(limits) {
-			tell({ type: "freeze", ...limits });
+		async freeze(freeze) {
+			tell({ type: "freeze", ...freeze });
 			const answer = events.wait("frozen", "failed", "thawed");
-			return (await within(limits.holdLimitMs + 1_000, answer, lateToFreeze).then(requireNoFailure)) as FrozenEvent;
+			return (await within(freeze.holdLimitMs + 1_000, answer, lateToFreeze).then(requireNoFailure)) as FrozenEvent;
 		},
 		async thaw(limitMs) {
 			tell({ type: "thaw" });

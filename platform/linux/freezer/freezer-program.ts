@@ -7,6 +7,7 @@ import type { FreezerCommand, FreezerEvent, Ledger } from "../../../contracts/fr
 import type { FreezeCalls, ProcessCalls } from "../freeze-calls.ts";
 import { mayBeFrozenByUs } from "../freeze-states.ts";
 import type { ProcessIdentity } from "../process-identity.ts";
+import { expedite, isExpedited } from "../rcu-expedited.ts";
 import { closeFolders, isHeld, openTargetFolder } from "../target-folders.ts";
 import { commandLimitBytes, createLineSplitter, parseFreezerCommand } from "./command-lines.ts";
 import { freezeAll, type HeldFileSystem, type HoldOptions, type ThawCause, thawAll } from "./hold.ts";
@@ -86,11 +87,15 @@ export async function runFreezer(options: FreezerOptions): Promise<"clean" | "so
 	async function hold(ready: Promise<Prepared>, command: Freeze, deadlineAtMs: number): Promise<void> {
 		const { fileSystems, command: targets } = await ready;
 		if (stop.signal.aborted) return;
-		const failure = await freezeAll(holdOptions(fileSystems, targets, command.freezeLimitMs), inFlight);
+		const ledgers = dirname(targets.ledgerPath);
+		const putBack = command.expedited ? expedite(ledgers, options.self) : undefined;
+		const expedited = isExpedited();
+		const freezing = freezeAll(holdOptions(fileSystems, targets, command.freezeLimitMs), inFlight);
+		const failure = await freezing.finally(() => putBack?.());
 		if (failure !== undefined) fail(failure);
 		if (stop.signal.aborted) return;
 		const atMs = nowMs();
-		say({ type: "frozen", atMs, leftMs: Math.max(0, deadlineAtMs - atMs) });
+		say({ type: "frozen", atMs, leftMs: Math.max(0, deadlineAtMs - atMs), expedited });
 	}
 
 	function holdOptions(fileSystems: HeldFileSystem[], targets: Targets, freezeLimitMs: number): HoldOptions {
