@@ -67,7 +67,10 @@ export const freezerCommandSchema = z.discriminatedUnion("type", [
 		/** Switches the kernel's `rcu_expedited` on for the instant of the freeze, and back. */
 		expedited: z.boolean(),
 	}),
-	/** Without `superblocks`: all, and the hold is over. One that is named twice or was never frozen is passed over. */
+	/**
+	 * Without `superblocks`: all, and the hold is over. With: these alone, lower levels first, after `frozen`; before it
+	 * the line is passed over, as is a superblock that is named twice, was thawed before or is none of the targets.
+	 */
 	z.strictObject({
 		type: z.literal("thaw"),
 		superblocks: z.array(superblockSchema).min(1).max(500).optional(),

@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
 import type { FreezerEvent } from "../../contracts/freezer-protocol.ts";
 import type { CallError } from "../../platform/linux/freeze-calls.ts";
-import { freezeAll, type HeldFileSystem, type HoldOptions, thawAll } from "../../platform/linux/freezer/hold.ts";
+import { freezeAll } from "../../platform/linux/freezer/freeze-all.ts";
+import type { HeldFileSystem, HoldOptions } from "../../platform/linux/freezer/hold.ts";
+import { thawAll, thawSome } from "../../platform/linux/freezer/thaw-all.ts";
 import { rescueThaw } from "../../platform/linux/thaw-until-reaped.ts";
 import { poll } from "../fixtures/poll.ts";
 
@@ -194,6 +196,84 @@ describe("thawing", () => {
 			["thawed", undefined],
 			["thaw-failed", "EIO"],
 		]);
+	});
+});
+
+describe("thawing some", () => {
+	async function frozen(levels: readonly number[], made: ReturnType<typeof kernel>) {
+		const hold = holdOf(levels, made);
+		expect(await freezeAll(hold.options, hold.inFlight)).toBeUndefined();
+		made.log.length = 0;
+		hold.states.length = 0;
+		return hold;
+	}
+	const statesOf = (list: readonly HeldFileSystem[]) => list.map(({ state }) => state);
+
+	it("unknown superblocks, and none of ours, thaw nothing", async () => {
+		const made = kernel();
+		const { options, list } = await frozen([0, 0], made);
+		for (const named of [["9:9"], ["7:00"], [""]]) await thawSome(options, named);
+		expect(made.log).toEqual([]);
+		expect(statesOf(list)).toEqual(["frozen", "frozen"]);
+	});
+
+	it("those named are thawed once, lower layers first, and recorded at once; the rest stays frozen", async () => {
+		const made = kernel();
+		const { options, inFlight, list, states, events } = await frozen([0, 2, 1, 1], made);
+		await thawSome(options, ["7:0", "7:2", "7:2", "7:1"]);
+		expect(made.log).toEqual(["thaw 1", "thaw 2", "thaw 0"]);
+		expect(states).toEqual([
+			"frozen thawed frozen frozen",
+			"frozen thawed thawed frozen",
+			"thawed thawed thawed frozen",
+		]);
+		expect(events.slice(-3)).toMatchObject(
+			["7:1", "7:2", "7:0"].map((superblock) => ({ type: "fileSystem", superblock, result: "thawed" })),
+		);
+		await thawSome(options, ["7:0", "7:2"]);
+		expect(made.log).toHaveLength(3);
+		const early = list[0]?.thawAnswer;
+		const results = await thawAll(options, inFlight);
+		expect(made.log).toEqual(["thaw 1", "thaw 2", "thaw 0", "thaw 3"]);
+		expect(results.map(({ result }) => result)).toEqual(["thawed", "thawed", "thawed", "thawed"]);
+		expect(results[0]).toEqual(early);
+	});
+
+	it("one that hangs holds up neither others of its level, nor the thaw of all, and is called once", async () => {
+		const made = kernel({ thaw: { 0: ["never"] } });
+		const { options, inFlight, list } = await frozen([0, 0, 0, 1], made);
+		const some = thawSome(options, ["7:0", "7:1"]);
+		await poll(() => statesOf(list)).toEqual(["frozen", "thawed", "frozen", "frozen"]);
+		await thawSome(options, ["7:2"]);
+		expect(statesOf(list)).toEqual(["frozen", "thawed", "thawed", "frozen"]);
+		const all = thawAll(options, inFlight);
+		await poll(() => statesOf(list)).toEqual(["frozen", "thawed", "thawed", "thawed"]);
+		made.letGo();
+		expect((await all).map(({ result }) => result)).toEqual(["thawed", "thawed", "thawed", "thawed"]);
+		await some;
+		expect(made.log).toEqual(["thaw 0", "thaw 1", "thaw 2", "thaw 3"]);
+	});
+
+	it("what somebody else had thawed stays told; what could not be thawed is tried again with all", async () => {
+		const made = kernel({ thaw: { 0: ["EINVAL"], 1: ["EIO", "EIO", "EIO", "EIO", undefined] } });
+		const { options, inFlight, states } = await frozen([0, 0, 0], made);
+		await thawSome(options, ["7:0", "7:1"]);
+		expect(states.at(-1)).toBe("not-frozen thaw-failed frozen");
+		expect((await thawAll(options, inFlight)).map(({ result, errno }) => [result, errno])).toEqual([
+			["not-frozen", "EINVAL"],
+			["thawed", undefined],
+			["thawed", undefined],
+		]);
+	});
+
+	it("a record that can't be written holds up no thaw", async () => {
+		const made = kernel();
+		const { options, list } = await frozen([0, 1], made);
+		const onState = () => {
+			throw new Error("ENOSPC");
+		};
+		await thawSome({ ...options, onState }, ["7:0", "7:1"]);
+		expect(statesOf(list)).toEqual(["thawed", "thawed"]);
 	});
 });
 

@@ -55,7 +55,13 @@ export type Freezer = {
 	 * `deadline-passed` when it says nothing until its own deadline and a second are over.
 	 */
 	freeze(freeze: { holdLimitMs: number; freezeLimitMs: number; expedited: boolean }): Promise<FrozenEvent>;
-	/** Asks for the thaw. @throws `stuck` when there is no `thawed` within `limitMs`, `freezer-died`. */
+	/**
+	 * Asks for the thaw of these alone, once all is frozen; the hold goes on for the others. Each answer comes as an event
+	 * `fileSystem`, and again with `thawed`. One whose lower layer stays frozen is not thawed before that one is. Passed
+	 * over: what is no superblock of the hold or was thawed before, and all of it when not all is frozen yet.
+	 */
+	thawSome(superblocks: readonly string[]): void;
+	/** Asks for the thaw of all. @throws `stuck` when there is no `thawed` within `limitMs`, `freezer-died`. */
 	thaw(limitMs: number): Promise<ThawedEvent>;
 	/** SIGTERM makes it thaw and end; SIGKILL leaves frozen what is frozen: rescue before and after. */
 	kill(signal: "SIGTERM" | "SIGKILL"): void;
@@ -137,6 +143,9 @@ export function startFreezer(start: FreezerStart): Freezer {
 			tell({ type: "freeze", ...freeze });
 			const answer = events.wait("frozen", "failed", "thawed");
 			return (await within(freeze.holdLimitMs + 1_000, answer, lateToFreeze).then(requireNoFailure)) as FrozenEvent;
+		},
+		thawSome(superblocks) {
+			if (superblocks.length > 0) tell({ type: "thaw", superblocks: [...new Set(superblocks)] });
 		},
 		async thaw(limitMs) {
 			tell({ type: "thaw" });

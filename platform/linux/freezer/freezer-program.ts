@@ -10,8 +10,10 @@ import type { ProcessIdentity } from "../process-identity.ts";
 import { expedite, isExpedited } from "../rcu-expedited.ts";
 import { closeFolders, isHeld, openTargetFolder } from "../target-folders.ts";
 import { commandLimitBytes, createLineSplitter, parseFreezerCommand } from "./command-lines.ts";
-import { freezeAll, type HeldFileSystem, type HoldOptions, type ThawCause, thawAll } from "./hold.ts";
+import { freezeAll } from "./freeze-all.ts";
+import type { HeldFileSystem, HoldOptions, ThawCause } from "./hold.ts";
 import { removeLedger, writeLedger } from "./ledger-file.ts";
+import { thawAll, thawSome } from "./thaw-all.ts";
 
 export type FreezerOptions = {
 	readonly input: Readable;
@@ -50,6 +52,9 @@ export async function runFreezer(options: FreezerOptions): Promise<"clean" | "so
 
 	let prepared: Promise<Prepared> | undefined;
 	let held: Promise<void> | undefined;
+	let deadlineAtMs: number | undefined;
+	/** Set when all is frozen. */
+	let frozen: HoldOptions | undefined;
 	let deadline: NodeJS.Timeout | undefined;
 	const inFlight = new Map<HeldFileSystem, Promise<void>>();
 	const done = Promise.withResolvers<void>();
@@ -76,26 +81,31 @@ export async function runFreezer(options: FreezerOptions): Promise<"clean" | "so
 				if (prepared === undefined || held !== undefined)
 					throw new StillpointError("message-invalid", "freeze was told without targets, or twice");
 				deadline = setTimeout(end, command.holdLimitMs, "deadline" satisfies ThawCause);
-				held = hold(prepared, command, nowMs() + command.holdLimitMs);
+				deadlineAtMs = nowMs() + command.holdLimitMs;
+				held = hold(prepared, command, deadlineAtMs);
 				held.catch((error: unknown) => fail({ reason: "freeze-failed", message: asStillpointError(error).message }));
 				return;
 			case "thaw":
-				end("asked");
+				if (command.superblocks === undefined) end("asked");
+				// No snapshot is taken before all is frozen: an earlier one is a mistake, and the thaw of all follows anyway.
+				else if (frozen !== undefined) void thawSome(frozen, command.superblocks);
 		}
 	}
 
-	async function hold(ready: Promise<Prepared>, command: Freeze, deadlineAtMs: number): Promise<void> {
+	async function hold(ready: Promise<Prepared>, command: Freeze, endsAtMs: number): Promise<void> {
 		const { fileSystems, command: targets } = await ready;
 		if (stop.signal.aborted) return;
 		const ledgers = dirname(targets.ledgerPath);
 		const putBack = command.expedited ? expedite(ledgers, options.self) : undefined;
 		const expedited = isExpedited();
-		const freezing = freezeAll(holdOptions(fileSystems, targets, command.freezeLimitMs), inFlight);
+		const toHold = holdOptions(fileSystems, targets, command.freezeLimitMs);
+		const freezing = freezeAll(toHold, inFlight);
 		const failure = await freezing.finally(() => putBack?.());
 		if (failure !== undefined) fail(failure);
 		if (stop.signal.aborted) return;
+		frozen = toHold;
 		const atMs = nowMs();
-		say({ type: "frozen", atMs, leftMs: Math.max(0, deadlineAtMs - atMs), expedited });
+		say({ type: "frozen", atMs, leftMs: Math.max(0, endsAtMs - atMs), expedited });
 	}
 
 	function holdOptions(fileSystems: HeldFileSystem[], targets: Targets, freezeLimitMs: number): HoldOptions {
@@ -105,7 +115,7 @@ export async function runFreezer(options: FreezerOptions): Promise<"clean" | "so
 			freezeLimitMs,
 			threads: options.threads,
 			stop: stop.signal,
-			onState: () => recordState(options, targets, fileSystems),
+			onState: () => recordState(options, targets, fileSystems, deadlineAtMs),
 			onEvent: say,
 			nowMs,
 		};
@@ -165,12 +175,18 @@ function refuseFrozenLedger({ ledgerPath, targets }: Targets): void {
 		throw new StillpointError("run-dir-unsafe", `${ledgerPath} lies on ${target.mountPoint}, which would be frozen`);
 }
 
-function recordState(options: FreezerOptions, command: Targets, fileSystems: readonly HeldFileSystem[]): void {
+function recordState(
+	options: FreezerOptions,
+	command: Targets,
+	fileSystems: readonly HeldFileSystem[],
+	deadlineAtMs?: number,
+): void {
 	const ledger: Ledger = {
 		schemaVersion: 1,
 		jobId: command.jobId,
 		bootId: command.bootId,
 		freezer: options.self,
+		...(deadlineAtMs === undefined ? {} : { deadlineAtMs }),
 		fileSystems: fileSystems.map(({ target, fd, state }) => ({ ...target, state, fd })),
 	};
 	writeLedger(command.ledgerPath, ledger);
