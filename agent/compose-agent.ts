@@ -3,6 +3,7 @@ import { mkdirSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname, join } from "node:path";
 import { StillpointError } from "../contracts/errors.ts";
+import type { SnapshotRequest } from "../contracts/extension.ts";
 import type { HoldEvent } from "../contracts/hold-protocol.ts";
 import type { AgentStatus } from "../contracts/local-calls.ts";
 import type { Order } from "../contracts/order.ts";
@@ -15,7 +16,7 @@ import { findSnapshotExtension, requireSnapshotExtension } from "./extension-hos
 import { azureLimits } from "./extension-host/host-ports.ts";
 import { startSnapshotCommand } from "./extension-host/run-snapshot.ts";
 import { findStatusReport, statusPath, trimStatusFiles, writeStatusReport } from "./extension-host/status-file.ts";
-import { cappedHoldMs } from "./hold-cap.ts";
+import { cappedHoldMs, cappedStallMs } from "./hold-cap.ts";
 import { makeInventory } from "./inventory.ts";
 import { type JobRecords, makeJobRecords } from "./job-records.ts";
 import { type JobRunner, makeJobRunner } from "./job-runner.ts";
@@ -74,6 +75,12 @@ export function composeAgent(base: AgentBase): Part[] {
 		link?: ControllerLink;
 	} = {};
 
+	/** Left out where there is none: an older extension does not know the word. */
+	function stallBudget(order: Order): Pick<SnapshotRequest, "stallBudgetMs"> {
+		const stallBudgetMs = cappedStallMs(order, config.freeze.stallBudgetMs);
+		return stallBudgetMs === undefined ? {} : { stallBudgetMs };
+	}
+
 	function prepare(order: Order): Pick<JobStart, "extension" | "makeRequest" | "ports"> {
 		const extension = requireSnapshotExtension(require(parts.extensions).installed, config.extensions.snapshot);
 		const { name, version } = extension;
@@ -85,6 +92,7 @@ export function composeAgent(base: AgentBase): Part[] {
 				holdLimitMs: cappedHoldMs(order, config.holdLimitCapMs),
 				fileSystems: config.fileSystems,
 				expedited: config.freeze.expedited,
+				...stallBudget(order),
 				tempDisks: config.tempDisks,
 				scriptsFolder: config.scriptsFolder,
 				otherScripts: config.otherScripts,

@@ -37,6 +37,15 @@ export const configSchema = z.strictObject({
 					"Switches the kernel's rcu_expedited on for the instant of the freeze: writers are stopped for a " +
 						"fraction of the time, all processors are interrupted a few times. Put back whatever happens.",
 				),
+			stallBudgetMs: z
+				.int()
+				.min(1)
+				.max(900_000)
+				.nullable()
+				.default(null)
+				.describe(
+					"No order may stop writers for longer than this, as predicted before the freeze; null: as long as it says.",
+				),
 		})
 		.prefault({}),
 	tempDisks: z

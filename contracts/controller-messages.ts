@@ -11,7 +11,7 @@ import {
 	orderMessageSchema,
 } from "./hold-protocol.ts";
 import { levelSchema } from "./level.ts";
-import { diskSelectionSchema, idSchema } from "./order.ts";
+import { diskSelectionSchema, idSchema, stallSchema } from "./order.ts";
 import { reportSchema } from "./report.ts";
 
 export const linkProtocolVersion = 1;
@@ -140,6 +140,7 @@ export const snapshotRequestBodySchema = z.strictObject({
 	disks: diskSelectionSchema.optional(),
 	holdLimitMs: z.int().min(100).max(900_000).default(10_000),
 	prepareLimitMs: z.int().min(1_000).max(3_600_000).default(120_000),
+	stall: stallSchema.optional(),
 });
 
 export const controllerJobStates = [

@@ -104,6 +104,8 @@ export const snapshotRequestSchema = z.strictObject({
 	holdLimitMs: z.int().positive(),
 	/** Whether the kernel's `rcu_expedited` may be on for the instant of the freeze. Absent: it may. */
 	expedited: z.boolean().optional(),
+	/** The order's stall budget, lowered by the local cap. Absent: none. */
+	stallBudgetMs: z.int().positive().optional(),
 	fileSystems: fileSystemFiltersSchema,
 	/** Kernel names of temp or resource disks. */
 	tempDisks: z.array(z.string()),

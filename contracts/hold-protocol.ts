@@ -85,7 +85,10 @@ export const holdCommandSchema = z.discriminatedUnion("type", [
 		/** How long the asker expects the snapshot itself to take; for the report. */
 		predictedMs: z.number().nonnegative().max(3_600_000).optional(),
 	}),
-	/** The snapshot of one disk is complete, the others' are not: its file systems need not wait for them. */
+	/**
+	 * The snapshot of one disk is complete and final, the others' are not: its file systems need not wait for them. Only
+	 * after `prepared` with `perDisk`. `done` names the disk again; where the two differ, the weaker word counts.
+	 */
 	z.strictObject({ type: z.literal("taken"), jobId, disk: snapshotOutcomeSchema }),
 	z.strictObject({ type: z.literal("done"), jobId, disks: z.array(snapshotOutcomeSchema).max(256) }),
 	z.strictObject({
@@ -108,6 +111,11 @@ export const holdEventSchema = z.discriminatedUnion("type", [
 		disks: z.array(plannedDiskSchema),
 		/** The hold limit after the local cap. */
 		holdLimitMs: z.number(),
+		/**
+		 * `taken` is understood and of use: file systems are thawed as soon as their disks are taken. Absent or false: the
+		 * asker must not say it, an older agent would take it for a fault.
+		 */
+		perDisk: z.boolean().optional(),
 	}),
 	z.object({
 		type: z.literal("frozen"),

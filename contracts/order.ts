@@ -21,6 +21,15 @@ export const diskSelectionSchema = z.union([
 ]);
 export type DiskSelection = z.infer<typeof diskSelectionSchema>;
 
+/**
+ * The longest that writers may be stopped, as predicted before the freeze. Above it the job waits for a quieter moment
+ * until `waitMs` are over, and then fails with `stall-too-long`; nothing was frozen.
+ */
+export const stallSchema = z.strictObject({
+	budgetMs: z.int().min(1).max(900_000),
+	waitMs: z.int().min(0).max(3_600_000).default(0),
+});
+
 /** An order to hold the disks still. The asker takes the snapshot while they are. */
 export const orderSchema = z
 	.strictObject({
@@ -36,16 +45,7 @@ export const orderSchema = z
 		holdLimitMs: z.int().min(100).max(900_000).default(10_000),
 		/** From the order to the moment of the freeze: plan, sync, scripts, the asker's own preparation. */
 		prepareLimitMs: z.int().min(1_000).max(3_600_000).default(120_000),
-		/**
-		 * The longest that writers may be stopped, as predicted before the freeze. Above it the job waits for a quieter
-		 * moment until `waitMs` are over, and then fails with `stall-too-long`; nothing was frozen.
-		 */
-		stall: z
-			.strictObject({
-				budgetMs: z.int().min(1).max(900_000),
-				waitMs: z.int().min(0).max(3_600_000).default(0),
-			})
-			.optional(),
+		stall: stallSchema.optional(),
 		/**
 		 * `reported`: the asker takes the snapshot and tells how it went (the controller).
 		 * `unknown`: the asker only holds and releases; `achieved` will be null and `held` tells the level.

@@ -82,7 +82,7 @@ export const fileSystemReportSchema = z.object({
 	freezeMs: ms.optional(),
 	heldMs: ms.optional(),
 	thawMs: ms.optional(),
-	/** FITHAW answered that it was frozen until then, and that was after the snapshot's end. */
+	/** FITHAW answered that it was frozen until then, and that was after the snapshots of all of its disks. */
 	frozenUntilSnapshotEnded: z.boolean(),
 	/** The nonce of the marker file that lay on it during the hold, when one could be written. */
 	marker: z.string().optional(),
@@ -177,12 +177,19 @@ export const reportSchema = z
 				predictedMs: ms.optional(),
 				/** First freeze call to last freeze answer. */
 				freezeMs: ms,
-				/** Last freeze answer to first thaw call. */
+				/** Last freeze answer to first thaw call: when disks are let go one by one, that of the first of them. */
 				heldMs: ms,
-				/** First thaw call to last thaw answer. */
+				/** First thaw call to last thaw answer: when disks are let go one by one, the others' snapshots lie in it. */
 				thawMs: ms,
 				/** First file system frozen to last file system frozen. */
 				skewMs: ms,
+				/**
+				 * What `stallMs` was predicted to be just before the first freeze call; `predictedMs` is part of it. An asker
+				 * that did not predict its snapshot leaves that part out.
+				 */
+				predictedStallMs: ms.optional(),
+				/** The longest that the writers of any one file system were stopped: its freeze call to its thaw answer. */
+				stallMs: ms.optional(),
 			})
 			.optional(),
 		fileSystems: z.array(fileSystemReportSchema),

@@ -91,7 +91,7 @@ export function makeSnapshotJobs(parts: SnapshotJobsParts): SnapshotJobs {
 		if (agent === undefined) throw new StillpointError("not-found", `no agent ${agentId}`);
 		const acceptLevel = asked.acceptLevel ?? lowest(["file-system", asked.level], "crash");
 		const { jobId = newJobId(), ...body } = { ...asked, acceptLevel };
-		const request = JSON.stringify(body, Object.keys(body).sort().concat("include", "exclude"));
+		const request = JSON.stringify(body, Object.keys(body).sort().concat("include", "exclude", "budgetMs", "waitMs"));
 		const known = await store.findJob(jobId);
 		if (known !== undefined) return repeat(known, agentId, request);
 		const asOrder = makeOrder(jobId, body, agent, parts.limits.startWithinMs);

@@ -15,6 +15,7 @@ import { parseCount } from "../parse-count.ts";
 import { makeProgress } from "../progress.ts";
 import { renderReport } from "../render-report.ts";
 import type { Act } from "../run-command-line.ts";
+import { stallBudgetText, stallOf, stallWaitText } from "../stall-options.ts";
 
 /** How long the agent may take, after it was told to cancel, until its report comes. */
 const cancelLimitMs = 30_000;
@@ -29,6 +30,8 @@ type Options = {
 	holdMs: number;
 	limitMs: number;
 	prepareLimitMs: number;
+	stallBudgetMs?: number;
+	stallWaitMs?: number;
 	run?: string;
 	jobId?: string;
 };
@@ -57,6 +60,8 @@ export function addSnapshotCommand(program: Command, context: CommandContext, ac
 				parseCount(1_000, 3_600_000),
 				120_000,
 			)
+			.option("--stall-budget-ms <ms>", stallBudgetText, parseCount(1, 900_000))
+			.option("--stall-wait-ms <ms>", stallWaitText, parseCount(0, 3_600_000))
 			.option("--run <command>", "shell command that takes the snapshot while the disks are still; exit 0 means taken")
 			.option("--job-id <id>", "id of the job; the same id is never run twice"),
 	).action((options: Options) => act(options, () => snapshot(options, context)));
@@ -151,6 +156,7 @@ const optionOf: Readonly<Record<string, string>> = {
 	disks: "--disk, --exclude",
 	holdLimitMs: "--limit-ms",
 	prepareLimitMs: "--prepare-limit-ms",
+	stall: "--stall-budget-ms, --stall-wait-ms",
 };
 
 function parseOrder(options: Options): Order {
@@ -174,6 +180,7 @@ function parseOrder(options: Options): Order {
 		disks,
 		holdLimitMs: options.limitMs,
 		prepareLimitMs: options.prepareLimitMs,
+		...stallOf(options),
 		snapshot: "unknown",
 	});
 	if (parsed.success) return parsed.data;

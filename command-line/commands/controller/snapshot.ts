@@ -11,6 +11,7 @@ import { parseCount } from "../../parse-count.ts";
 import { makeProgress } from "../../progress.ts";
 import { renderJob } from "../../render-job.ts";
 import type { Act } from "../../run-command-line.ts";
+import { stallBudgetText, stallOf, stallWaitText } from "../../stall-options.ts";
 
 /** After a cancel the job is waited for this long; it is undone all the same when nobody waits. */
 const cancelLimitMs = 30_000;
@@ -21,6 +22,8 @@ type Options = ControllerOptions & {
 	disk: string[];
 	limitMs: number;
 	prepareLimitMs: number;
+	stallBudgetMs?: number;
+	stallWaitMs?: number;
 	jobId?: string;
 	follow?: boolean;
 };
@@ -40,6 +43,8 @@ export function addSnapshotCommand(controller: Command, context: CommandContext,
 			parseCount(1_000, 3_600_000),
 			120_000,
 		)
+		.option("--stall-budget-ms <ms>", stallBudgetText, parseCount(1, 900_000))
+		.option("--stall-wait-ms <ms>", stallWaitText, parseCount(0, 3_600_000))
 		.option("--job-id <id>", "id of the job; the same id is never run twice")
 		.option(
 			"--follow",
@@ -54,6 +59,7 @@ export function addSnapshotCommand(controller: Command, context: CommandContext,
 					acceptLevel: atLeast(options.accept, options.level) ? options.level : options.accept,
 					holdLimitMs: options.limitMs,
 					prepareLimitMs: options.prepareLimitMs,
+					...stallOf(options),
 					...(options.disk.length > 0 ? { disks: { include: options.disk } } : {}),
 					...(options.jobId === undefined ? {} : { jobId: options.jobId }),
 				});
