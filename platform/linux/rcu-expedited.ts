@@ -1,79 +1,113 @@
 /**
  * `/sys/kernel/rcu_expedited`: one switch for the whole machine, which makes the waits inside FIFREEZE some 40 times
- * shorter. It is on for the instant of a freeze
- * only. A marker on tmpfs, written before the switch and removed after it, says that it is ours to put back: whoever
- * finds a marker whose process has ended does so. Found switched on without a marker, it is somebody else's and stays.
+ * shorter (docs/decisions/0011-the-shortest-window.md). It is on for the instant of a freeze only. Who switches it on
+ * leaves a marker before, an empty file on tmpfs named for the process, and removes it after switching back: a marker
+ * whose process has ended tells whoever finds it to do so. Found switched on without a marker, it is somebody else's
+ * and stays. Holds at the same time don't count each other: the first that is done switches off, and the others go on
+ * slower.
  */
-import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isSameProcessAlive, type ProcessIdentity } from "./process-identity.ts";
 
-const switchPath = "/sys/kernel/rcu_expedited";
-
-/** @param folder On tmpfs: the folder of the ledgers. */
-function markerPath(folder: string): string {
-	return join(folder, "rcu-expedited");
-}
+const kernelSwitch = "/sys/kernel/rcu_expedited";
+const markerPrefix = "rcu-expedited";
 
 /**
- * Switches on. Returns what puts it back, or undefined when it was on before or can't be switched; never throws.
- * Synchronous: it is called in the instant before the first FIFREEZE.
+ * Switches on. Returns what puts it back, once however often it is called, or undefined when it was on before or can't
+ * be switched. Neither ever throws. Synchronous: it is called in the instant before the first FIFREEZE.
+ * @param folder On tmpfs: the folder of the ledgers.
  */
-export function expedite(folder: string, self: ProcessIdentity): (() => void) | undefined {
+export function expedite(folder: string, self: ProcessIdentity, switchPath = kernelSwitch): (() => void) | undefined {
+	const marker = join(folder, `${markerPrefix}.${self.pid}.${self.startTime}`);
 	try {
-		if (readSwitch() !== "0" && findOwner(folder) === undefined) return undefined;
-		const draft = `${markerPath(folder)}.draft`;
-		writeFileSync(draft, JSON.stringify(self), { mode: 0o600 });
-		renameSync(draft, markerPath(folder));
-		writeFileSync(switchPath, "1");
-		return () => putBack(folder);
+		if (isSwitchedOn(switchPath) && findMarkers(folder).length === 0) return undefined;
+		closeSync(openSync(marker, "w", 0o600));
 	} catch {
 		return undefined;
 	}
+	try {
+		writeFileSync(switchPath, "1");
+	} catch {
+		removeQuietly(marker);
+		return undefined;
+	}
+	let isOurs = true;
+	return () => {
+		if (!isOurs) return;
+		isOurs = false;
+		try {
+			putBack([marker], switchPath);
+		} catch {
+			// The marker stays for whoever restores.
+		}
+	};
 }
 
-export function isExpedited(): boolean {
+export function isExpedited(switchPath = kernelSwitch): boolean {
 	try {
-		return readSwitch() !== "0";
+		return isSwitchedOn(switchPath);
 	} catch {
 		return false;
 	}
 }
 
-/** What a process that was killed left switched on. `in-use`: its process lives. Never throws. */
-export function restoreExpedited(folder: string): "nothing" | "in-use" | "restored" | "failed" {
+/**
+ * What a process that was killed left switched on. `in-use`: a process that lives puts it back itself. `failed`: the
+ * markers stay. Never throws.
+ */
+export function restoreExpedited(
+	folder: string,
+	switchPath = kernelSwitch,
+): "nothing" | "in-use" | "restored" | "failed" {
 	try {
-		const owner = findOwner(folder);
-		if (owner === undefined) return "nothing";
-		if (owner !== "unknown" && isSameProcessAlive(owner)) return "in-use";
-		putBack(folder);
+		const markers = findMarkers(folder);
+		if (markers.length === 0) return "nothing";
+		if (markers.some(({ owner }) => owner !== undefined && isSameProcessAlive(owner))) return "in-use";
+		putBack(
+			markers.map(({ path }) => path),
+			switchPath,
+		);
 		return "restored";
 	} catch {
 		return "failed";
 	}
 }
 
-function putBack(folder: string): void {
+/** The switch first: who is killed in between leaves a marker too many, never a switch without one. */
+function putBack(markers: readonly string[], switchPath: string): void {
 	writeFileSync(switchPath, "0");
-	rmSync(markerPath(folder), { force: true });
+	for (const marker of markers) rmSync(marker, { force: true });
 }
 
-function readSwitch(): string {
-	return readFileSync(switchPath, "latin1").trim();
-}
-
-/** A marker that can't be read is a marker all the same: only we write there. */
-function findOwner(folder: string): ProcessIdentity | "unknown" | undefined {
-	let text: string;
+function removeQuietly(path: string): void {
 	try {
-		text = readFileSync(markerPath(folder), "utf8");
-	} catch (error) {
-		return (error as NodeJS.ErrnoException).code === "ENOENT" ? undefined : "unknown";
-	}
-	try {
-		const { pid, startTime } = JSON.parse(text);
-		return typeof pid === "number" && typeof startTime === "string" ? { pid, startTime } : "unknown";
+		rmSync(path, { force: true });
 	} catch {
-		return "unknown";
+		// A marker too many: it is restored from, which does no harm.
+	}
+}
+
+/** @throws when it can't be read. A kernel may tell of other numbers than 0 and 1: all but 0 are on. */
+function isSwitchedOn(switchPath: string): boolean {
+	return readFileSync(switchPath, "latin1").trim() !== "0";
+}
+
+/** One whose name tells no process is a marker all the same: only we write there. */
+function findMarkers(folder: string): { path: string; owner: ProcessIdentity | undefined }[] {
+	const names = readNames(folder).filter((name) => name.startsWith(markerPrefix));
+	return names.map((name) => {
+		const [, pid, startTime] = /^rcu-expedited\.(\d+)\.(\d+)$/.exec(name) ?? [];
+		const owner = pid === undefined || startTime === undefined ? undefined : { pid: Number(pid), startTime };
+		return { path: join(folder, name), owner };
+	});
+}
+
+function readNames(folder: string): string[] {
+	try {
+		return readdirSync(folder);
+	} catch (error) {
+		if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+		throw error;
 	}
 }

@@ -32,6 +32,8 @@ type Targets = Extract<FreezerCommand, { type: "targets" }>;
 type Freeze = Extract<FreezerCommand, { type: "freeze" }>;
 type Prepared = { readonly command: Targets; readonly fileSystems: HeldFileSystem[]; readonly pinnedBytes: number };
 
+/** A freeze that takes longer than this waits for a disk or a writer; the whole machine need not pay for it. */
+const expeditedLimitMs = 1_000;
 /** The parent may take this long to read the last lines before they are thrown away. */
 const lastWordsLimitMs = 1_000;
 
@@ -95,12 +97,15 @@ export async function runFreezer(options: FreezerOptions): Promise<"clean" | "so
 	async function hold(ready: Promise<Prepared>, command: Freeze, endsAtMs: number): Promise<void> {
 		const { fileSystems, command: targets } = await ready;
 		if (stop.signal.aborted) return;
-		const ledgers = dirname(targets.ledgerPath);
-		const putBack = command.expedited ? expedite(ledgers, options.self) : undefined;
-		const expedited = isExpedited();
+		const putBack = command.expedited ? expedite(dirname(targets.ledgerPath), options.self) : undefined;
+		const expedited = putBack !== undefined || isExpedited();
+		const expediting = setTimeout(() => putBack?.(), expeditedLimitMs);
 		const toHold = holdOptions(fileSystems, targets, command.freezeLimitMs);
 		const freezing = freezeAll(toHold, inFlight);
-		const failure = await freezing.finally(() => putBack?.());
+		const failure = await freezing.finally(() => {
+			clearTimeout(expediting);
+			putBack?.();
+		});
 		if (failure !== undefined) fail(failure);
 		if (stop.signal.aborted) return;
 		frozen = toHold;
