@@ -10,6 +10,8 @@ import type { ThirdHolder } from "./third-holder.ts";
 
 /** What an extension says, heard one word after the other. */
 export type ExtensionEvents = {
+	/** It said with `prepared` that it understands `taken`. */
+	readonly takesDisksApart: boolean;
 	/** The last word that counts; after it only `stuck` is heard. */
 	readonly report: Report | undefined;
 	/** @throws `message-invalid` for what does not belong here; the job goes on. */
@@ -32,7 +34,12 @@ export function makeExtensionEvents(given: {
 	whenNothingStarts(): Promise<void>;
 }): ExtensionEvents {
 	const { jobId, asker, seat, phases, holder, watchdog, log } = given;
-	const state = { report: undefined as Report | undefined, held: false, events: Promise.resolve() };
+	const state = {
+		report: undefined as Report | undefined,
+		held: false,
+		takesDisksApart: false,
+		events: Promise.resolve(),
+	};
 
 	async function handle(event: ExtensionEvent): Promise<void> {
 		if (event.jobId !== jobId) throw new StillpointError("message-invalid", `this extension runs job ${jobId}`);
@@ -68,6 +75,7 @@ export function makeExtensionEvents(given: {
 				return;
 			case "prepared":
 				phases.advance("prepared");
+				state.takesDisksApart = event.perDisk === true;
 				await given.whenNothingStarts().catch((error: unknown) => {
 					log.warn("something of an inventory still runs", { jobId, error });
 				});
@@ -85,6 +93,9 @@ export function makeExtensionEvents(given: {
 	}
 
 	return {
+		get takesDisksApart() {
+			return state.takesDisksApart;
+		},
 		get report() {
 			return state.report;
 		},

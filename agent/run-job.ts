@@ -227,6 +227,10 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 				cancel(command.code);
 				return;
 			}
+			if (command.type === "taken" && !events.takesDisksApart) {
+				log.debug("taken was told to an extension that does not know the word", { jobId });
+				return;
+			}
 			if (phases.phase === "frozen" && (command.type === "done" || command.type === "release")) {
 				state.askerTold = true;
 				const told = command.type === "done" && command.disks.some(({ ok }) => ok);

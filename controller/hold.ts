@@ -14,7 +14,7 @@ import { fitsHold, takeMarginMs } from "./hold-margin.ts";
 import type { JobChannel } from "./job-channels.ts";
 import type { LiveJob } from "./live-job.ts";
 import type { Log } from "./log.ts";
-import type { PreparedSnapshot, SnapshotProvider } from "./providers/provider.ts";
+import type { PreparedSnapshot, SnapshotProvider, TakenDisk } from "./providers/provider.ts";
 import type { DiskMapping } from "./store.ts";
 
 export type HoldLimits = {
@@ -74,7 +74,12 @@ export type TakenImages = {
  */
 type Owed = "cancel" | "release" | "cancel-if-asked" | "nothing";
 type Talk = Hold & { readonly channel: JobChannel; readonly progress: { owed: Owed; mayBeFrozen: boolean } };
-type Frozen = { readonly prepared: PreparedSnapshot; readonly leftMs: number };
+type Frozen = {
+	readonly prepared: PreparedSnapshot;
+	readonly leftMs: number;
+	/** The agent wants to hear of each disk. */
+	readonly perDisk: boolean;
+};
 
 /**
  * One order by the hold protocol, from `order` to the report: when it resolves the images lie safely in the folder,
@@ -131,7 +136,7 @@ async function reachFrozen(talk: Talk, undo: AsyncDisposableStack): Promise<Froz
 	progress.owed = "release";
 	// Where nothing is frozen there is nothing to time.
 	if (worth !== "crash") job.note({ orderToFrozenMs: performance.now() - orderedAtMs });
-	return { prepared, leftMs: Math.min(leftMs, holdLimitMs) };
+	return { prepared, leftMs: Math.min(leftMs, holdLimitMs), perDisk: planned.perDisk === true && worth !== "crash" };
 }
 
 async function expectAccepted({ channel, order, progress }: Talk, limitMs: number, stop: AbortSignal[]): Promise<void> {
@@ -147,15 +152,21 @@ async function expectAccepted({ channel, order, progress }: Talk, limitMs: numbe
 
 /** Nothing in here but the copies: no store, no log, no file that was not opened before. */
 async function takeInWindow({ job, order, channel, signal, progress, provider }: Talk, frozen: Frozen): Promise<void> {
-	const { prepared, leftMs } = frozen;
+	const { prepared, leftMs, perDisk } = frozen;
 	const limitMs = Math.max(1, leftMs - takeMarginMs(leftMs));
 	using deadline = startDeadline(limitMs, "the copies", [signal, channel.lost], "hold-expired");
 	job.setState("taking");
-	const outcomes = await raceSignal(prepared.take(deadline.signal), deadline.signal);
+	const tell = (disk: TakenDisk): SnapshotOutcome => {
+		return { name: disk.name, ok: true, snapshotId: disk.snapshotId, provider: provider.name };
+	};
+	const onTaken = (disk: TakenDisk) => {
+		if (perDisk && !deadline.signal.aborted) channel.send({ type: "taken", jobId: order.jobId, disk: tell(disk) });
+	};
+	const outcomes = await raceSignal(prepared.take(deadline.signal, onTaken), deadline.signal);
 	const disks: SnapshotOutcome[] = [];
 	for (const outcome of outcomes) {
 		if (!outcome.ok) throw new StillpointError(outcome.code, outcome.error);
-		disks.push({ name: outcome.name, ok: true, snapshotId: outcome.snapshotId, provider: provider.name });
+		disks.push(tell(outcome));
 	}
 	channel.send({ type: "done", jobId: order.jobId, disks });
 	progress.owed = "cancel-if-asked";

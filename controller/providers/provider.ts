@@ -15,8 +15,14 @@ export type PrepareRequest = {
 	readonly signal: AbortSignal;
 };
 
+export type TakenDisk = {
+	readonly name: string;
+	readonly ok: true;
+	readonly snapshotId: string;
+	readonly copyMs: number;
+};
 export type DiskOutcome =
-	| { readonly name: string; readonly ok: true; readonly snapshotId: string; readonly copyMs: number }
+	| TakenDisk
 	| { readonly name: string; readonly ok: false; readonly code: ErrorCode; readonly error: string };
 
 /** All that can be done beforehand is done. Disposing lets go of what is open; it removes no file. */
@@ -25,9 +31,10 @@ export type PreparedSnapshot = AsyncDisposable & {
 	readonly predictedMs: number;
 	/**
 	 * Takes all disks at once, in one call and with nothing else to do. Never rejects. When one disk fails, or the
-	 * signal comes, the others stop; what is half done then is no snapshot.
+	 * signal comes, the others stop; what is half done then is no snapshot. `onTaken` hears of each disk as soon as its
+	 * snapshot is complete, and only when nothing that is written to the disk from then on could show up in it.
 	 */
-	take(signal: AbortSignal): Promise<DiskOutcome[]>;
+	take(signal: AbortSignal, onTaken: (disk: TakenDisk) => void): Promise<DiskOutcome[]>;
 	/** What the images carry, after `take` with every disk ok. */
 	describe(signal: AbortSignal): Promise<{ name: string; identity: ImageIdentity }[]>;
 	/** Resolves when a power cut no longer loses the images. `disk-full` when they did not fit after all. */

@@ -55,7 +55,7 @@ function badScriptReport({ name, source, error: { code, message, traits, details
 	};
 }
 
-function windowOf({ answers, predictedMs }: JobRecord): Report["window"] {
+function windowOf({ answers, predictedMs, predictedStallMs }: JobRecord): Report["window"] {
 	const freezes = [...answers.freezes.values()].filter(({ result }) => result === "frozen");
 	const thaws = [...answers.thaws.values()].filter(({ result }) => result === "thawed");
 	if (freezes.length === 0 || thaws.length === 0) return undefined;
@@ -64,22 +64,28 @@ function windowOf({ answers, predictedMs }: JobRecord): Report["window"] {
 	const lastFrozenMs = Math.max(...freezes.map((one) => one.endedAtMs));
 	const firstThawMs = Math.min(...thaws.map((one) => one.startedAtMs));
 	const lastThawMs = Math.max(...thaws.map((one) => one.endedAtMs));
+	const stalls = [...answers.freezes].flatMap(([superblock, freeze]) => {
+		const thaw = answers.thaws.get(superblock);
+		return thaw?.result === "thawed" ? [span(freeze.startedAtMs, thaw.endedAtMs)] : [];
+	});
 	return {
 		...(predictedMs === undefined ? {} : { predictedMs: round(predictedMs) }),
 		freezeMs: span(firstCallMs, lastFrozenMs),
 		heldMs: span(lastFrozenMs, firstThawMs),
 		thawMs: span(firstThawMs, lastThawMs),
 		skewMs: span(firstFrozenMs, lastFrozenMs),
+		...(predictedStallMs === undefined ? {} : { predictedStallMs: round(predictedStallMs) }),
+		stallMs: Math.max(0, ...stalls),
 	};
 }
 
 function fileSystemsOf(record: JobRecord): FileSystemReport[] {
 	const planned = record.plan?.fileSystems ?? [];
-	const evidence = record.evidence().fileSystems;
+	const evidence = record.evidence();
 	return planned.map(({ superblock, mountPoint, device, fsType, uuid, disks, level }, index) => {
 		const freeze = record.answers.freezes.get(superblock);
 		const thaw = record.answers.thaws.get(superblock);
-		const known = evidence[index] ?? { superblock };
+		const known = evidence.fileSystems[index] ?? { superblock };
 		const syncMs = record.syncMs.get(superblock);
 		const marker = record.markers.get(superblock);
 		return {
@@ -93,7 +99,7 @@ function fileSystemsOf(record: JobRecord): FileSystemReport[] {
 			result: thaw?.result ?? known.freeze?.result ?? "pending",
 			...(syncMs === undefined ? {} : { syncMs: round(syncMs) }),
 			...timesOf(freeze, thaw),
-			frozenUntilSnapshotEnded: wasFrozenAllAlong(known, record.window),
+			frozenUntilSnapshotEnded: wasFrozenAllAlong(known, evidence),
 			...(marker === undefined ? {} : { marker }),
 			...errorOf(freeze, thaw),
 		};

@@ -21,6 +21,9 @@ export type FileSystemEvidence = {
 	readonly writtenInWindow?: boolean;
 };
 
+/** What `taken` told of a disk, and when that was heard: its own window ended then. */
+export type TakenEvidence = { readonly disk: SnapshotOutcome; readonly atMs: number };
+
 /** Storage of a disk that was not held still, or not all of it. Read-only, network, swap and the like are not among it. */
 export type UncoveredEvidence = { readonly why: NotCovered["why"]; readonly disks: readonly string[] };
 
@@ -55,6 +58,8 @@ export type JobEvidence = {
 	}[];
 	/** The machine's admin said that nothing shall be frozen. */
 	readonly freezeDisabled?: boolean;
+	/** What `taken` told, in order. A disk that is not among it was taken when `done` came. */
+	readonly taken?: readonly TakenEvidence[];
 	/** What `done` told. Absent: it never came. */
 	readonly outcomes?: readonly SnapshotOutcome[];
 	/** UUIDs of the file systems found in each disk's image. Absent: not described. */
@@ -111,9 +116,25 @@ export function foreseeLevel(
 	return plan.applications.some(({ bad }) => bad === true) ? "file-system" : "application";
 }
 
-/** Frozen from before the snapshot began until after it ended: FITHAW's own answer is the proof. */
-export function wasFrozenAllAlong(fileSystem: FileSystemEvidence, window: JobEvidence["window"]): boolean {
+/** Frozen from before the snapshots of its disks began until after they ended: FITHAW's own answer is the proof. */
+export function wasFrozenAllAlong(
+	fileSystem: FileSystemEvidence,
+	evidence: Pick<JobEvidence, "window" | "disks" | "taken">,
+): boolean {
+	const window = windowOf(evidence, fileSystem.superblock);
 	return window !== undefined && whyNotFrozen(fileSystem, window) === undefined;
+}
+
+/** From when on a disk counts as taken: the word that it is, said of it while all was frozen. */
+export function takenAtMs(
+	{
+		window,
+		taken = [],
+	}: { readonly window?: JobEvidence["window"] | undefined; readonly taken?: readonly TakenEvidence[] },
+	disk: string,
+): number {
+	const told = taken.find((one) => one.disk.name === disk && one.disk.ok && one.atMs > (window?.fromMs ?? 0));
+	return told?.atMs ?? window?.untilMs ?? Number.POSITIVE_INFINITY;
 }
 
 function judgeDisk(evidence: JobEvidence, disk: DiskEvidence): DiskVerdict {
@@ -139,13 +160,13 @@ function leftOut(evidence: JobEvidence, disk: DiskEvidence): DiskVerdict {
 type Finding = { readonly level: Level; readonly because: readonly Because[] };
 
 function judgeHold(evidence: JobEvidence, disk: DiskEvidence): Finding {
-	const { window } = evidence;
-	if (window === undefined) return { level: "none", because: [] };
+	if (evidence.window === undefined) return { level: "none", because: [] };
 	if (evidence.requested === "crash") return { level: "crash", because: ["ordered-crash"] };
 	if (evidence.freezeDisabled === true) return { level: "crash", because: ["freeze-disabled"] };
 	const because: Because[] = whyUncovered(evidence.uncovered, disk.name);
 	for (const superblock of disk.superblocks) {
 		const found = evidence.fileSystems.find((one) => one.superblock === superblock);
+		const window = windowOf(evidence, superblock) ?? evidence.window;
 		const why = found === undefined ? "evidence-lost" : whyNotFrozen(found, window);
 		if (why !== undefined) because.push(why);
 	}
@@ -160,12 +181,38 @@ function judgeSnapshot(evidence: JobEvidence, disk: DiskEvidence, held: Level): 
 	if (evidence.snapshot === "unknown") return { level: held, because: [] };
 	// Told twice, the weaker word counts; the same for what an image carries.
 	const outcomes = evidence.outcomes?.filter((one) => one.name === disk.name) ?? [];
+	const taken = evidence.taken?.filter((one) => one.disk.name === disk.name) ?? [];
 	if (outcomes.length === 0) return { level: "none", because: ["snapshot-not-taken"] };
-	if (!outcomes.every(({ ok }) => ok)) return { level: "none", because: ["snapshot-failed"] };
-	if (evidence.window === undefined) return { level: "crash", because: ["snapshot-outside-window"] };
+	const told = [...taken.map((one) => one.disk), ...outcomes];
+	if (!told.every(({ ok }) => ok)) return { level: "none", because: ["snapshot-failed"] };
+	if (evidence.window === undefined || wasTakenOutside(evidence.window.fromMs, taken, outcomes))
+		return { level: "crash", because: ["snapshot-outside-window"] };
 	const mapping = whyNotMapped(disk, evidence.described);
 	const matters = mapping === "mapping-wrong" || (mapping !== undefined && atLeast(held, "file-system"));
 	return matters ? { level: lowest([held, "crash"], "crash"), because: [mapping] } : { level: held, because: [] };
+}
+
+/** Before everything was frozen; or `done` names another snapshot than `taken` did, and the disk was let go in between. */
+function wasTakenOutside(
+	fromMs: number,
+	taken: readonly TakenEvidence[],
+	outcomes: readonly SnapshotOutcome[],
+): boolean {
+	if (taken.length === 0) return false;
+	const ids = new Set([...taken.map(({ disk }) => disk), ...outcomes].flatMap((one) => one.snapshotId ?? []));
+	return ids.size > 1 || taken.some(({ atMs }) => atMs <= fromMs);
+}
+
+/** A file system's own window: until the last of its disks was taken. */
+function windowOf(
+	evidence: Pick<JobEvidence, "window" | "disks" | "taken">,
+	superblock: string,
+): JobEvidence["window"] {
+	const { window } = evidence;
+	if (window === undefined) return undefined;
+	const own = evidence.disks.filter((disk) => disk.included && disk.superblocks.includes(superblock));
+	const untilMs = Math.max(...own.map(({ name }) => takenAtMs(evidence, name)));
+	return own.length === 0 ? window : { fromMs: window.fromMs, untilMs };
 }
 
 function whyUncovered(uncovered: readonly UncoveredEvidence[], disk: string): Because[] {

@@ -35,6 +35,7 @@ export class FrozenWindow {
 	readonly #options: FrozenWindowOptions;
 	readonly #ended = new AbortController();
 	readonly #forced = Promise.withResolvers<void>();
+	readonly #letGo = new Set<string>();
 	#timer: NodeJS.Timeout | undefined;
 	#begun = false;
 	#asked = false;
@@ -64,6 +65,13 @@ export class FrozenWindow {
 			void this.thaw().catch(() => undefined);
 		}, limits.holdLimitMs + ownMarginMs);
 		return await this.#options.freezer.freeze(limits);
+	}
+
+	/** Asks for the thaw of these alone, while the hold goes on: what is not answered is thawed with the others. */
+	thawSome(superblocks: readonly string[]): void {
+		if (!this.#begun || this.#asked) return;
+		for (const one of superblocks) this.#letGo.add(one);
+		this.#options.freezer.thawSome(superblocks);
 	}
 
 	/**
@@ -142,11 +150,13 @@ export class FrozenWindow {
 		});
 	}
 
-	/** What may be frozen by us: by the ledger, and never what answered that somebody else holds it. */
+	/** What may be frozen by us: by the ledger, and never what answered that somebody else holds it, or was let go. */
 	#suspects(): readonly HeldFolder[] {
 		const { folders, answers, freezer, jobId } = this.#options;
 		return findSuspects(freezer.ledgerPath(jobId), folders).filter(({ target }) => {
 			const freeze = answers.freezes.get(target.superblock)?.result;
+			const thaw = answers.thaws.get(target.superblock)?.result;
+			if (this.#letGo.has(target.superblock) && thaw === "thawed") return false;
 			return freeze === undefined || freeze === "frozen";
 		});
 	}

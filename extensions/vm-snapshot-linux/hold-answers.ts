@@ -23,6 +23,11 @@ export class HoldAnswers {
 		this.thaws.set(superblock, answer);
 	}
 
+	/** By FIFREEZE's answers, whatever became of them since. */
+	allFrozen(targets: readonly { readonly superblock: string }[]): boolean {
+		return targets.every(({ superblock }) => this.freezes.get(superblock)?.result === "frozen");
+	}
+
 	evidence(superblocks: readonly string[]): FileSystemEvidence[] {
 		return superblocks.map((superblock) => {
 			const freeze = this.freezes.get(superblock);

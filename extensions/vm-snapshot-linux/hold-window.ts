@@ -6,6 +6,7 @@ import { foreseeLevel } from "./consistency-verdict.ts";
 import { FrozenWindow } from "./frozen-window.ts";
 import { type Job, tellStuck, tellThawed, unlessDegraded } from "./job.ts";
 import type { PreparedFileSystems } from "./prepare-file-systems.ts";
+import { makeTakenDisks, type TakenDisks } from "./taken-disks.ts";
 import { countWritesNow, findWritten } from "./window-writes.ts";
 
 const quietLimitMs = 2_000;
@@ -77,15 +78,36 @@ export async function waitWhileHeld(
 	const worth: Level = frozenWindow === undefined ? "crash" : foreseeLevel(record.evidence());
 	const watched = frozenWindow === undefined ? new Map() : (record.plan?.watched ?? new Map());
 	const writesBefore = countWritesNow(watched);
+	const disks = makeTakenDisks(job, frozenWindow, (superblocks) => {
+		const some = pick(watched, superblocks);
+		record.writtenInWindow.push(...findWritten(pick(writesBefore, superblocks), countWritesNow(some)));
+	});
+	for (const { disk } of host.commands.drainTaken()) disks.note(disk);
 	const fromMs = clock.nowMs();
 	// Unless the asker says so, nobody knows when a snapshot ended.
 	record.window = { fromMs, untilMs: Number.POSITIVE_INFINITY };
 	phases.advance("frozen");
 	const told = host.send({ type: "frozen", jobId, leftMs, worth });
-	const waiting = host.commands.wait(["done", "release"], AbortSignal.any(ends));
+	const waiting = waitForEnd(job, disks, AbortSignal.any(ends));
 	const command = await Promise.race([waiting, told.then(() => waiting)]);
 	record.window = { fromMs, untilMs: clock.nowMs() };
-	record.writtenInWindow = findWritten(writesBefore, countWritesNow(watched));
+	disks.lookAtRest([...watched.keys()]);
 	if (command.type === "done") record.outcomes = command.disks;
 	return command;
+}
+
+async function waitForEnd(
+	{ host }: Job,
+	disks: TakenDisks,
+	signal: AbortSignal,
+): Promise<CommandOf<"done"> | CommandOf<"release">> {
+	for (;;) {
+		const command = await host.commands.wait(["taken", "done", "release"], signal);
+		if (command.type !== "taken") return command;
+		disks.note(command.disk);
+	}
+}
+
+function pick<T>(of: ReadonlyMap<string, T>, keys: readonly string[]): Map<string, T> {
+	return new Map([...of].filter(([key]) => keys.includes(key)));
 }

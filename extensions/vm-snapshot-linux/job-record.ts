@@ -4,7 +4,7 @@ import type { SnapshotOutcome } from "../../contracts/hold-protocol.ts";
 import type { NotCovered } from "../../contracts/report.ts";
 import type { ScriptRecoveryPoint } from "../../contracts/script-input.ts";
 import type { Clock } from "./clock.ts";
-import type { JobEvidence, UncoveredEvidence } from "./consistency-verdict.ts";
+import type { JobEvidence, TakenEvidence, UncoveredEvidence } from "./consistency-verdict.ts";
 import { HoldAnswers } from "./hold-answers.ts";
 import type { JobPlan } from "./plan-job.ts";
 import type { BadScripts } from "./script-runner/application-scripts.ts";
@@ -18,6 +18,8 @@ export class JobRecord {
 	readonly answers = new HoldAnswers();
 	/** Superblock to the time that all its syncs before the freeze took together. */
 	readonly syncMs = new Map<string, number>();
+	/** Superblock to the time of its last sync: so long the freeze will take to write out what came since. */
+	readonly lastSyncMs = new Map<string, number>();
 	/** Superblock to the nonce of its marker. */
 	readonly markers = new Map<string, string>();
 	readonly badScripts: BadScripts[] = [];
@@ -29,6 +31,8 @@ export class JobRecord {
 	plan: JobPlan | undefined;
 	/** How long the asker expects its snapshot to take. */
 	predictedMs: number | undefined;
+	/** How long writers will be stopped, as predicted just before the first freeze call. */
+	predictedStallMs: number | undefined;
 	applications: Applications | undefined;
 	/** Just before the first freeze call. */
 	freezingAtMs: number | undefined;
@@ -36,8 +40,10 @@ export class JobRecord {
 	thawedAt: Date | undefined;
 	/** From `frozen` told to the asker's word; without end when that never came. */
 	window: { fromMs: number; untilMs: number } | undefined;
-	/** Superblocks whose devices were written to in the window. */
-	writtenInWindow: readonly string[] = [];
+	/** What the asker told of single disks while it took the others. */
+	readonly taken: TakenEvidence[] = [];
+	/** Superblocks whose devices were written to in the window, each looked at when its own thaw began. */
+	readonly writtenInWindow: string[] = [];
 	thawedTold = false;
 	lookedAgain = false;
 	outcomes: readonly SnapshotOutcome[] | undefined;
@@ -53,6 +59,7 @@ export class JobRecord {
 
 	addSync(superblock: string, tookMs: number): void {
 		this.syncMs.set(superblock, (this.syncMs.get(superblock) ?? 0) + tookMs);
+		this.lastSyncMs.set(superblock, tookMs);
 	}
 
 	/** What is known of it by now. */
@@ -83,6 +90,7 @@ export class JobRecord {
 			],
 			freezeDisabled: this.freezeDisabledBy !== undefined,
 			...(this.window === undefined ? {} : { window: this.window }),
+			taken: this.taken,
 			...(this.outcomes === undefined ? {} : { outcomes: this.outcomes }),
 			...(this.described === undefined ? {} : { described: this.described }),
 		};

@@ -4,6 +4,7 @@ import type { SnapshotRequest } from "../../contracts/extension.ts";
 import type { FreezeTarget } from "../../contracts/freezer-protocol.ts";
 import type { NotCovered } from "../../contracts/report.ts";
 import type { FreezeCalls } from "../../platform/linux/freeze-calls.ts";
+import { lowerFileSystems } from "../../platform/linux/freeze-levels.ts";
 import {
 	type FreezePlan,
 	findTargetsBelow,
@@ -35,6 +36,8 @@ export type JobPlan = {
 	readonly maybeStill: readonly LeftOutFileSystem[];
 	/** Those of `targets` whose devices tell when they were written to in the window. */
 	readonly watched: WatchedDevices;
+	/** Superblock to those of `targets` that it stores on: it can't be thawed before them. */
+	readonly below: ReadonlyMap<string, readonly string[]>;
 	/** Superblock and UUID of all that the plan knew as writable, to tell what appears later. */
 	readonly known: ReadonlySet<string>;
 };
@@ -83,6 +86,10 @@ export async function planJob(
 		],
 		maybeStill: still,
 		watched: new Map([...watchedDevices(facts)].filter(([superblock]) => planned.has(superblock))),
+		below: lowerFileSystems(
+			fileSystems.map(({ superblock }) => superblock),
+			plan.graph,
+		),
 		known: new Set(writableOnes(plan).map(identify)),
 	};
 }

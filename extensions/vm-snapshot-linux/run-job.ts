@@ -20,6 +20,7 @@ import { prepareApplications } from "./script-runner/prepare-applications.ts";
 import type { StartedJob } from "./started-job.ts";
 import { countWritesBefore, type WriteCounts } from "./still-file-systems.ts";
 import { syncWhileItPays } from "./sync-file-systems.ts";
+import { takesDisksApart } from "./taken-disks.ts";
 
 const describedLimitMs = 30_000;
 const stillLimitMs = 5_000;
@@ -68,7 +69,7 @@ async function makeSnapshot(job: Job): Promise<void> {
 
 	phases.advance("preparing");
 	const prepared = await unlessDegraded(job, () => prepareToFreeze(job, preparing));
-	await sendPrepared(job);
+	await sendPrepared(job, prepared !== undefined);
 	phases.advance("prepared");
 	const go = await host.commands.wait(["freeze", "release"], preparing);
 	if (go.type === "release") throw whyReleased(go);
@@ -123,7 +124,7 @@ async function prepareToFreeze(job: Job, signal: AbortSignal): Promise<PreparedF
 	return prepareFileSystems(record.plan, { record, freezer, calls: await job.calls, clock, signal, undo });
 }
 
-async function sendPrepared({ host, record }: Job): Promise<void> {
+async function sendPrepared({ host, record }: Job, canFreeze: boolean): Promise<void> {
 	const { order, holdLimitMs } = host.request;
 	const { jobId } = order;
 	if (order.level !== "crash" && record.freezeDisabledBy === undefined) {
@@ -137,7 +138,8 @@ async function sendPrepared({ host, record }: Job): Promise<void> {
 			sizeBytes,
 			fileSystemUuids: [...fileSystemUuids],
 		}));
-	await host.send({ type: "prepared", jobId, disks, holdLimitMs });
+	const perDisk = canFreeze && order.snapshot === "reported" && takesDisksApart(record.plan);
+	await host.send({ type: "prepared", jobId, disks, holdLimitMs, ...(perDisk ? { perDisk } : {}) });
 }
 
 async function waitForDescription({ host, record }: Job): Promise<void> {

@@ -9,7 +9,7 @@ export function freezeLevels(
 	graph: StackGraph,
 	last: ReadonlySet<string>,
 ): Map<string, number> {
-	const below = new Map(superblocks.map((one) => [one, lowersOf(one, superblocks, graph)]));
+	const below = lowerFileSystems(superblocks, graph);
 	const late = new Set([...last].flatMap((one) => [one, ...(below.get(one) ?? [])]));
 	const levels = new Map(superblocks.map((one) => [one, 0]));
 	relax(levels, below);
@@ -19,6 +19,11 @@ export function freezeLevels(
 	relax(levels, below);
 	const used = [...new Set(levels.values())].sort((a, b) => a - b);
 	return new Map([...levels].map(([one, level]) => [one, used.indexOf(level)]));
+}
+
+/** Each superblock to those among them that it stores on, directly or through layers. */
+export function lowerFileSystems(superblocks: readonly string[], graph: StackGraph): Map<string, string[]> {
+	return new Map(superblocks.map((one) => [one, lowersOf(one, superblocks, graph)]));
 }
 
 function lowersOf(superblock: string, among: readonly string[], graph: StackGraph): string[] {

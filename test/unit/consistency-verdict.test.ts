@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import type { SnapshotOutcome } from "../../contracts/hold-protocol.ts";
 import { atLeast, type Level } from "../../contracts/level.ts";
 import type { Because } from "../../contracts/report.ts";
 import {
@@ -6,6 +7,7 @@ import {
 	foreseeLevel,
 	type JobEvidence,
 	judge,
+	type TakenEvidence,
 	wasFrozenAllAlong,
 } from "../../extensions/vm-snapshot-linux/consistency-verdict.ts";
 
@@ -181,6 +183,113 @@ const rows: Row[] = [
 		["thawed-by-other"],
 	],
 	[
+		"one disk let go before the other",
+		{ ...letGo("8:1", 151), taken: [taken("vda", 150)] },
+		application,
+		application,
+		[],
+	],
+	[
+		"let go before it was taken",
+		{ ...letGo("8:1", 149), taken: [taken("vda", 150)] },
+		crash,
+		application,
+		["thawed-early"],
+	],
+	[
+		"let go though another disk was taken",
+		{ ...letGo("8:1", 151), taken: [taken("vdb", 150)] },
+		crash,
+		application,
+		["thawed-early"],
+	],
+	[
+		"a file system on both disks let go after the first of them",
+		{ ...letGo("0:40", 151), taken: [taken("vda", 150)] },
+		crash,
+		crash,
+		["thawed-early"],
+	],
+	[
+		"a file system on both disks let go after the second of them",
+		{ ...letGo("0:40", 161), taken: [taken("vda", 150), taken("vdb", 160)] },
+		application,
+		application,
+		[],
+	],
+	[
+		"somebody else thawed before it was let go",
+		{ fileSystems: thaw("8:1", "not-frozen"), taken: [taken("vda", 150)] },
+		crash,
+		application,
+		["thawed-by-other"],
+	],
+	[
+		"one disk let go, then the hold is lost",
+		{ ...letGo("8:1", 151), taken: [taken("vda", 150)], window: { fromMs: 100, untilMs: Number.POSITIVE_INFINITY } },
+		// One of its file systems lies on the other disk, too.
+		crash,
+		crash,
+		["thawed-early"],
+	],
+	[
+		"taken before all was frozen",
+		{ taken: [taken("vda", 100)] },
+		["application", "crash"],
+		application,
+		["snapshot-outside-window"],
+	],
+	[
+		"a disk let go for a word from before all was frozen",
+		{ ...letGo("8:1", 151), taken: [taken("vda", 99)] },
+		crash,
+		application,
+		["thawed-early", "snapshot-outside-window"],
+	],
+	[
+		"done names another snapshot than taken did",
+		{ taken: [taken("vda", 150, { snapshotId: "other" })] },
+		["application", "crash"],
+		application,
+		["snapshot-outside-window"],
+	],
+	[
+		"taken names two snapshots of a disk",
+		{ taken: [taken("vda", 150), taken("vda", 151, { snapshotId: "other" })] },
+		["application", "crash"],
+		application,
+		["snapshot-outside-window"],
+	],
+	[
+		"done says that what was taken failed",
+		{ ...letGo("8:1", 151), taken: [taken("vda", 150)], outcomes: told({ ok: false }) },
+		["application", "none"],
+		application,
+		["snapshot-failed"],
+	],
+	[
+		"taken says that what is done failed",
+		{ taken: [taken("vda", 150, { ok: false })] },
+		["application", "none"],
+		application,
+		["snapshot-failed"],
+	],
+	[
+		"done forgets what was taken",
+		{ ...letGo("8:1", 151), taken: [taken("vda", 150)], outcomes: told({}).slice(1) },
+		["application", "none"],
+		application,
+		["snapshot-not-taken"],
+	],
+	["taken of an unknown disk", { taken: [taken("vdq", 150)] }, application, application, []],
+	[
+		"taken twice",
+		{ ...letGo("8:1", 151), taken: [taken("vda", 150), taken("vda", 170)] },
+		application,
+		application,
+		[],
+	],
+	[
 		"several reasons stand together, in the catalogue's order",
 		{ fileSystems: freeze("8:1", "failed"), ...uncovered("excluded-by-config"), lookedAgain: false },
 		crash,
@@ -280,16 +389,31 @@ describe("the level that is foreseen", () => {
 });
 
 test("a file system was frozen all along only when both answers enclose the window", () => {
-	const window = { fromMs: 100, untilMs: 200 };
-	expect(wasFrozenAllAlong({ superblock: "8:1", freeze: frozen, thaw: thawed }, window)).toBe(true);
-	expect(wasFrozenAllAlong({ superblock: "8:1", freeze: frozen, thaw: thawed }, undefined)).toBe(false);
-	expect(wasFrozenAllAlong({ superblock: "8:1", freeze: frozen }, window)).toBe(false);
+	const never = { disks: proved.disks };
+	expect(wasFrozenAllAlong({ superblock: "8:1", freeze: frozen, thaw: thawed }, proved)).toBe(true);
+	expect(wasFrozenAllAlong({ superblock: "8:1", freeze: frozen, thaw: thawed }, never)).toBe(false);
+	expect(wasFrozenAllAlong({ superblock: "8:1", freeze: frozen }, proved)).toBe(false);
+	const early = { superblock: "8:1", freeze: frozen, thaw: { ...thawed, startedAtMs: 151 } };
+	expect(wasFrozenAllAlong(early, proved)).toBe(false);
+	expect(wasFrozenAllAlong(early, { ...proved, taken: [taken("vda", 150)] })).toBe(true);
 });
 
 function merge(changed: Partial<JobEvidence>): JobEvidence {
 	const merged: Record<string, unknown> = { ...proved, ...changed };
 	for (const key of Object.keys(merged)) if (merged[key] === undefined) delete merged[key];
 	return merged as JobEvidence;
+}
+
+function taken(disk: string, atMs: number, more: Partial<SnapshotOutcome> = {}): TakenEvidence {
+	return { disk: { name: disk, ok: true, snapshotId: disk === "vda" ? "1" : "2", ...more }, atMs };
+}
+
+function letGo(superblock: string, startedAtMs: number): Partial<JobEvidence> {
+	return { fileSystems: change(superblock, { thaw: { result: "thawed", startedAtMs, endedAtMs: startedAtMs + 0.1 } }) };
+}
+
+function told(vda: Partial<SnapshotOutcome>): SnapshotOutcome[] {
+	return (proved.outcomes ?? []).map((one) => (one.name === "vda" ? { ...one, ...vda } : one));
 }
 
 function* lessEvidence(evidence: JobEvidence): Generator<[string, JobEvidence]> {
@@ -312,6 +436,11 @@ function* lessEvidence(evidence: JobEvidence): Generator<[string, JobEvidence]> 
 		yield [`freeze of ${one.superblock}`, { ...evidence, fileSystems: [...others, noFreeze] }];
 		yield [`thaw of ${one.superblock}`, { ...evidence, fileSystems: [...others, noThaw] }];
 	}
+	// That a snapshot was taken too early, or failed, speaks against a level.
+	for (const one of (evidence.taken ?? []).filter(
+		({ disk, atMs }) => disk.ok && atMs > 100 && disk.snapshotId !== "other",
+	))
+		yield [`taken of ${one.disk.name}`, { ...evidence, taken: evidence.taken?.filter((other) => other !== one) ?? [] }];
 	for (const one of evidence.applications) {
 		const others = evidence.applications.filter((other) => other !== one);
 		yield [`proof of ${one.name}`, { ...evidence, applications: [...others, { ...one, proved: false }] }];

@@ -4,7 +4,14 @@ import { performance } from "node:perf_hooks";
 import { type ErrorCode, StillpointError } from "../../../contracts/errors.ts";
 import type { ImageIdentity, RecoveryPointDisk } from "../../../contracts/recovery-point.ts";
 import { syncPath } from "../../state-folder.ts";
-import type { DiskOutcome, PreparedSnapshot, PrepareRequest, SnapshotProvider, SourceDisk } from "../provider.ts";
+import type {
+	DiskOutcome,
+	PreparedSnapshot,
+	PrepareRequest,
+	SnapshotProvider,
+	SourceDisk,
+	TakenDisk,
+} from "../provider.ts";
 import { reflink, sampleCopy, tryReflink } from "./copy-method.ts";
 import { type Extent, type FindData, loadFindData } from "./data-extents.ts";
 import { type OpenImage, openImage, requireUnchanged } from "./open-image.ts";
@@ -82,8 +89,8 @@ async function prepareImages(
 
 	return {
 		predictedMs,
-		take(stop) {
-			const taking = takeAll(plans, findData, stop).then(({ outcomes, copyMs }) => {
+		take(stop, onTaken) {
+			const taking = takeAll(plans, findData, stop, onTaken).then(({ outcomes, copyMs }) => {
 				if (outcomes.every((one) => one.ok) && copyBytes >= rememberedFromBytes)
 					remembered.set(
 						route,
@@ -171,14 +178,20 @@ async function predictCopies(
 	}
 }
 
-async function takeAll(plans: readonly DiskPlan[], findData: FindData, stop: AbortSignal) {
+async function takeAll(
+	plans: readonly DiskPlan[],
+	findData: FindData,
+	stop: AbortSignal,
+	onTaken: (disk: TakenDisk) => void,
+) {
 	const failed = new AbortController();
 	const either = AbortSignal.any([stop, failed.signal]);
 	const startedAtMs = performance.now();
 	const outcomes = await Promise.all(
 		plans.map(async (plan) => {
 			const outcome = await takeDisk(plan, findData, either);
-			if (!outcome.ok) failed.abort(new StillpointError(outcome.code, outcome.error));
+			if (outcome.ok) onTaken(outcome);
+			else failed.abort(new StillpointError(outcome.code, outcome.error));
 			return outcome;
 		}),
 	);

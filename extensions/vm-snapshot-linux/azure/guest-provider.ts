@@ -55,11 +55,14 @@ export function guestProvider(
 			signal.throwIfAborted();
 		},
 		ready: connectAll,
-		async take(limitMs) {
+		async take(limitMs, onTaken) {
 			const answers = await Promise.all(
 				blobs.map(async (blob): Promise<Answer> => {
 					try {
-						return { blob, answer: await blob.request.send(limitMs) };
+						const answer = await blob.request.send(limitMs);
+						const { snapshot } = tellOne({ blob, answer });
+						if (snapshot.ok) onTaken(snapshot);
+						return { blob, answer };
 					} catch (error) {
 						return { blob, lost: (error as Error).message };
 					}

@@ -4,16 +4,16 @@
  *
  *   job        prepared                freezing          frozen            thawed       report
  *   here       provider prepares       all is connected  provider takes    describes    `onReport`
- *   answer     freeze | release        quiet             done              described
+ *   answer     freeze | release        quiet             taken..., done    described
  */
 import { asStillpointError, StillpointError } from "../../../contracts/errors.ts";
 import type { ExtensionEvent, SnapshotRequest } from "../../../contracts/extension.ts";
-import type { PlannedDisk } from "../../../contracts/hold-protocol.ts";
+import type { PlannedDisk, SnapshotOutcome } from "../../../contracts/hold-protocol.ts";
 import type { Report } from "../../../contracts/report.ts";
 import { CommandInbox } from "../../kit/command-inbox.ts";
 import type { SnapshotHost } from "../../kit/snapshot-host.ts";
 import { type AzureCode, azureCodeOf } from "./azure-codes.ts";
-import type { ChosenProvider, SnapshotProvider, Taken } from "./snapshot-provider.ts";
+import type { ChosenProvider, DiskSnapshot, SnapshotProvider, Taken } from "./snapshot-provider.ts";
 
 /** Azure's limit for a task from its start by the service's clock. */
 const maxAgeMs = 140 * 60_000;
@@ -44,6 +44,16 @@ export type InsideHost = SnapshotHost & {
 	readonly passedOver: readonly string[];
 };
 
+function outcomeOf({ disk, ok, snapshotId, error }: DiskSnapshot, provider: string): SnapshotOutcome {
+	return {
+		name: disk.name,
+		ok,
+		provider,
+		...(snapshotId === undefined ? {} : { snapshotId }),
+		...(error === undefined ? {} : { error }),
+	};
+}
+
 export function openInsideHost(options: InsideHostOptions): InsideHost {
 	const { request } = options;
 	const { jobId } = request.order;
@@ -51,6 +61,7 @@ export function openInsideHost(options: InsideHostOptions): InsideHost {
 	const commands = new CommandInbox();
 	let provider: SnapshotProvider | undefined;
 	let planned: readonly PlannedDisk[] = [];
+	let perDisk = false;
 	let passedOver: readonly string[] = [];
 	let taken: Taken | undefined;
 	let failure: AzureCode | undefined;
@@ -91,16 +102,12 @@ export function openInsideHost(options: InsideHostOptions): InsideHost {
 
 	async function take(leftMs: number): Promise<void> {
 		if (provider === undefined) return;
-		taken = await provider.take(Math.max(1, leftMs - holdMarginMs));
-		failure = taken.failure;
 		const { name } = provider;
-		const disks = taken.disks.map(({ disk, ok, snapshotId, error }) => ({
-			name: disk.name,
-			ok,
-			provider: name,
-			...(snapshotId === undefined ? {} : { snapshotId }),
-			...(error === undefined ? {} : { error }),
-		}));
+		taken = await provider.take(Math.max(1, leftMs - holdMarginMs), (disk) => {
+			if (perDisk) commands.push({ type: "taken", jobId, disk: outcomeOf(disk, name) });
+		});
+		failure = taken.failure;
+		const disks = taken.disks.map((disk) => outcomeOf(disk, name));
 		commands.push({ type: "done", jobId, disks });
 	}
 
@@ -114,6 +121,7 @@ export function openInsideHost(options: InsideHostOptions): InsideHost {
 		switch (event.type) {
 			case "prepared":
 				planned = event.disks;
+				perDisk = event.perDisk === true;
 				void prepare();
 				return;
 			case "freezing":

@@ -32,8 +32,11 @@ export type SnapshotProvider = Disposable & {
 	prepare(signal: AbortSignal): Promise<void>;
 	/** Just before the freeze: connects again what was lost. @throws `prepare-failed` */
 	ready(limitMs: number): Promise<void>;
-	/** In the window. Never throws, and ends within the limit. */
-	take(limitMs: number): Promise<Taken>;
+	/**
+	 * In the window. Never throws, and ends within the limit. `onTaken` hears of a disk as soon as its snapshot is made,
+	 * where that is known of each one.
+	 */
+	take(limitMs: number, onTaken: (disk: DiskSnapshot) => void): Promise<Taken>;
 	/** After the thaw: what the snapshots carry. Only those of which that is known. Never throws. */
 	describe(taken: Taken, planned: readonly PlannedDisk[]): Promise<readonly DescribedDisk[]>;
 	/** The clock of the other side as heard in `prepare`, in ms since 1970. */
