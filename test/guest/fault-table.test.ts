@@ -12,9 +12,10 @@ import { requireTools } from "../fixtures/required-tools.ts";
 import { monotonicMs } from "../fixtures/write-prober.ts";
 import { allCells, type Cell, cellsToRun, holdLimitMs, nameOf, promiseMs, whyMissing } from "./fault-table/cells.ts";
 import { checkCell } from "./fault-table/check-cell.ts";
-import { type Lane, openLane } from "./fault-table/lane.ts";
+import type { Lane } from "./fault-table/lane.ts";
 import { formatTable } from "./fault-table/print-table.ts";
 import { type CellOutcome, runCell } from "./fault-table/run-cell.ts";
+import { openTableLane, type TableMachine } from "./fault-table/table-machine.ts";
 
 const missing = requireTools("root", "mkfs.ext4", "losetup", "mount", "fsfreeze", "strace", "python3");
 /** Machines side by side: most of a cell is waiting for deadlines. Other files run beside them. */
@@ -23,7 +24,7 @@ const laneCount = 7;
 describe.skipIf(missing)(`whoever fails, and whenever${missing ? `: ${missing}` : ""}`, () => {
 	test.concurrent("nothing stays frozen, nothing is lost, and no label is better than its image", async () => {
 		await using undo = new AsyncDisposableStack();
-		const opening = await Promise.allSettled(Array.from({ length: laneCount }, () => openLane()));
+		const opening = await Promise.allSettled(Array.from({ length: laneCount }, () => openTableLane()));
 		const lanes = opening.flatMap((one) => (one.status === "fulfilled" ? [undo.use(one.value)] : []));
 		expect(opening.filter(({ status }) => status === "rejected")).toEqual([]);
 		const outcomes = await runAll(cellsToRun, lanes);
@@ -38,7 +39,7 @@ describe.skipIf(missing)(`whoever fails, and whenever${missing ? `: ${missing}` 
 	}, 600_000);
 
 	test.concurrent("the checks of a cell see what they are for (negative control)", async () => {
-		await using lane = await openLane();
+		await using lane = await openTableLane();
 		const cell: Cell = { component: "controller", fault: "stalled", phase: "done" };
 		const jobId = "control";
 		const sinceMs = monotonicMs();
@@ -49,7 +50,8 @@ describe.skipIf(missing)(`whoever fails, and whenever${missing ? `: ${missing}` 
 		const look = { cell, job, jobId, sinceMs };
 		expect((await checkCell(lane, look)).faults).toEqual([]);
 
-		const { fileSystem, foreign, controllerState } = lane;
+		const { controllerState } = lane;
+		const { fileSystem, foreign } = lane.machine;
 		const image = (await lane.client.readRecoveryPoint(job.recoveryPointId as string)).disks[0]?.image ?? "";
 		copyFileSync(fileSystem.imagePath, join(controllerState, "recovery-points", job.recoveryPointId as string, image));
 		await thaw(foreign.mountPoint);
@@ -87,7 +89,7 @@ describe.skipIf(missing)(`whoever fails, and whenever${missing ? `: ${missing}` 
 	}, 300_000);
 });
 
-async function runAll(cells: readonly Cell[], lanes: readonly Lane[]): Promise<CellOutcome[]> {
+async function runAll(cells: readonly Cell[], lanes: readonly Lane<TableMachine>[]): Promise<CellOutcome[]> {
 	const waiting = [...cells];
 	const outcomes: CellOutcome[] = [];
 	await Promise.all(

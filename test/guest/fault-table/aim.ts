@@ -1,10 +1,11 @@
 /** Brings a job into the wanted phase, and keeps it there for as long as it takes to strike. */
 import { readFileSync } from "node:fs";
+import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { processTree } from "../../fixtures/process-states.ts";
 import { programs } from "../../fixtures/programs.ts";
 import { type SlowCalls, slowDown } from "../../fixtures/slow-calls.ts";
-import { type Cell, type Component, holdLimitMs, type Phase } from "./cells.ts";
+import type { Component, Phase } from "./cells.ts";
 import type { Lane } from "./lane.ts";
 
 /** The phase went by, or the process was not there yet: the cell is tried again. */
@@ -26,8 +27,17 @@ const aimLimitMs = 10_000;
 
 const quickPhases: readonly Phase[] = ["queued", "planning", "preparing", "prepared", "reporting"];
 
-export async function aim(lane: Lane, cell: Cell, jobId: string): Promise<Aimed> {
-	const { phase, component } = cell;
+export type Aim = {
+	readonly jobId: string;
+	readonly holdLimitMs: number;
+	readonly phase: Phase;
+	/** Whose process is wanted; undefined: none, and `pid` is 0. */
+	readonly component: Component | undefined;
+	/** FIFREEZE is slow before it does its work; default: after it. */
+	readonly beforeFreeze?: boolean;
+};
+
+export async function aim(lane: Lane, { jobId, holdLimitMs, phase, component, beforeFreeze }: Aim): Promise<Aimed> {
 	await using undo = new AsyncDisposableStack();
 	const needsTime: readonly Phase[] = ["freezing", "frozen", "thawing", "undoing"];
 	lane.scripts.setDurations({
@@ -39,15 +49,15 @@ export async function aim(lane: Lane, cell: Cell, jobId: string): Promise<Aimed>
 					: 0,
 		postMs: ["post", "judging", "undoing", "reporting"].includes(phase) ? 500 : 0,
 	});
-	const freeQueue = phase === "queued" ? await occupy(lane, `first-${jobId}`) : async () => {};
+	const freeQueue = phase === "queued" ? await occupy(lane, `first-${jobId}`, holdLimitMs) : async () => {};
 	const slow = async (pid: number, how: SlowCalls) => {
 		const slowed = await slowDown(pid, how).catch((error: unknown) => {
 			throw new Missed(String(error));
 		});
 		undo.use(slowed);
 	};
-	const { imagePath } = lane.fileSystem;
-	if (phase === "prepared") await slow(lane.controller.pid, { calls: ["openat"], delayMs: slowMs, path: imagePath });
+	const paths = lane.machine.images.map(({ imagePath }) => imagePath);
+	if (phase === "prepared") await slow(lane.controller.pid, { calls: ["openat"], delayMs: slowMs, paths });
 	await lane.client.orderSnapshot(lane.agentId, {
 		jobId,
 		level: "application",
@@ -58,11 +68,11 @@ export async function aim(lane: Lane, cell: Cell, jobId: string): Promise<Aimed>
 	const cancel = () => lane.call("job.command", { command: { type: "cancel", jobId, code: "cancelled" } });
 	if (needsTime.includes(phase)) {
 		await reach(lane, jobId, "scripts");
-		const freezer = { calls: ["ioctl"], delayMs: slowMs, afterwards: phase === "freezing" };
+		const freezer = { calls: ["ioctl"], delayMs: slowMs, afterwards: phase === "freezing" && beforeFreeze !== true };
 		if (phase !== "frozen" && (phase !== "undoing" || component === "freezer"))
 			await slow(findProcess(lane, "freezer"), freezer);
 		if (phase === "frozen" || phase === "undoing")
-			await slow(lane.controller.pid, { calls: ["pread64"], delayMs: slowMs, path: imagePath });
+			await slow(lane.controller.pid, { calls: ["pread64"], delayMs: slowMs, paths });
 	}
 	if (phase === "undoing") {
 		await reach(lane, jobId, "frozen");
@@ -78,7 +88,7 @@ export async function aim(lane: Lane, cell: Cell, jobId: string): Promise<Aimed>
 	if (phase === "reporting")
 		await slow(lane.controller.pid, { calls: ["fsync", "fdatasync", "pwrite64"], delayMs: slowMs });
 	await reach(lane, jobId, phase);
-	const pid = await untilThere(lane, cell);
+	const pid = component === undefined ? 0 : await untilThere(lane, component, phase);
 	const owned = undo.move();
 	return { pid, freeQueue, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
@@ -104,7 +114,7 @@ async function readPhase(lane: Lane, jobId: string): Promise<string> {
 	return link.unsentReports > 0 ? "reporting" : known.phase;
 }
 
-async function untilThere(lane: Lane, { component, phase }: Cell): Promise<number> {
+async function untilThere(lane: Lane, component: Component, phase: Phase): Promise<number> {
 	for (let attempt = 0; attempt < 60; attempt += 1) {
 		const pid = findProcess(lane, component, phase);
 		if (pid > 0) return pid;
@@ -114,12 +124,12 @@ async function untilThere(lane: Lane, { component, phase }: Cell): Promise<numbe
 }
 
 /** 0: there is none. */
-function findProcess(lane: Lane, component: Component, phase?: Phase): number {
+export function findProcess(lane: Lane, component: Component, phase?: Phase): number {
 	if (component === "agent") return lane.agent.pid;
 	if (component === "controller") return lane.controller.pid;
 	const tree = processTree(lane.agent.pid);
 	const find = (words: string) => tree.find((pid) => commandOf(pid).includes(words)) ?? 0;
-	if (component === "extension") return find(`${programs.extension()}\0snapshot`);
+	if (component === "extension") return find(`/${basename(programs.extension())}\0snapshot`);
 	if (component === "freezer") return find("freezer");
 	if (phase === "scripts") return find("/pre.sh");
 	return phase === "post" || phase === "undoing" ? find("/post.sh") : find("/session.sh");
@@ -134,8 +144,8 @@ function commandOf(pid: number): string {
 }
 
 /** Another job, of somebody at the machine, that waits for its asker. Returns what ends it. */
-async function occupy(lane: Lane, jobId: string): Promise<() => Promise<void>> {
-	const disks = { include: [lane.fileSystem.device.replace("/dev/", "")] };
+async function occupy(lane: Lane, jobId: string, holdLimitMs: number): Promise<() => Promise<void>> {
+	const disks = { include: lane.machine.images.map(({ disk }) => disk) };
 	const order = { jobId, level: "crash", acceptLevel: "crash", disks, holdLimitMs } as const;
 	await lane.call("job.order", { order });
 	await reach(lane, jobId, "prepared");

@@ -1,5 +1,6 @@
 import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { copyProductScripts } from "../../fixtures/product-scripts.ts";
 
 export type LaneScripts = {
 	readonly folder: string;
@@ -9,8 +10,11 @@ export type LaneScripts = {
 	notesOf(jobId: string): string[];
 };
 
-/** A session, and a pair of pre and post: what an application has that is made quiet. They note what they do. */
-export function writeLaneScripts(root: string): LaneScripts {
+/**
+ * A session, and a pair of pre and post: what an application has that is made quiet. They note what they do. With a
+ * database, the product's own session script holds that, too.
+ */
+export async function writeLaneScripts(root: string, database?: string): Promise<LaneScripts> {
 	const folder = join(root, "scripts.d");
 	const notes = join(root, "script-notes");
 	mkdirSync(folder, { mode: 0o755 });
@@ -26,6 +30,11 @@ export function writeLaneScripts(root: string): LaneScripts {
 	const step = (name: string) => ({ command: [join(root, `${name}.sh`)], deadlineMs });
 	dropIn("10-session", { application: "held", order: 100, session: step("session") });
 	dropIn("20-pair", { application: "quiet", order: 200, pre: step("pre"), post: step("post") });
+	if (database !== undefined) {
+		const { folder: product } = await copyProductScripts(root);
+		const command = [join(product, "sqlite", "sqlite-hold.mjs"), database];
+		dropIn("30-database", { application: "shop", order: 300, session: { command, deadlineMs } });
+	}
 
 	function write(name: string, body: string): void {
 		writeFileSync(join(root, `${name}.sh`), `#!/bin/sh\n${body}\n`, { mode: 0o755 });

@@ -1,6 +1,6 @@
-/** One machine of the table: a controller, an agent, a file system, and things of others beside it. */
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
+/** One machine of the table or the sweep: a controller, an agent, and what it holds still. */
+import { cpSync, mkdirSync, readFileSync } from "node:fs";
+import { join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { enrol } from "../../../agent/link/enrolment.ts";
 import { makeHttpsTransport } from "../../../agent/link/https-transport.ts";
@@ -16,21 +16,56 @@ import {
 	startAgent,
 } from "../../fixtures/agent-process.ts";
 import { type ControllerProcess, startControllerProcess } from "../../fixtures/controller-process.ts";
-import { freeze, type LoopFileSystem, makeLoopFileSystem, startGuard } from "../../fixtures/loop-file-system.ts";
+import { startDatabaseProber } from "../../fixtures/database-prober.ts";
+import { startGuard } from "../../fixtures/guard.ts";
+import { type ProductGuard, startProductGuard } from "../../fixtures/product-guard.ts";
+import { programs } from "../../fixtures/programs.ts";
 import { makeSourceExtension } from "../../fixtures/source-extension.ts";
+import { startTcpRelay, type TcpRelay } from "../../fixtures/tcp-relay.ts";
 import { startWriteProber, type WriteProber } from "../../fixtures/write-prober.ts";
 import { type LaneScripts, writeLaneScripts } from "./lane-scripts.ts";
 
-export type Lane = AsyncDisposable & {
+/** What the agent of a lane holds still, and what of others lies beside it. */
+export type Machine = AsyncDisposable & {
+	/** Of each disk, for the controller's map. */
+	readonly images: readonly { readonly disk: string; readonly imagePath: string }[];
+	/** A folder on each file system that must be writable again. */
+	readonly writable: readonly string[];
+	/** Where the agent keeps state, logs and packages. Default: beside, on what is never frozen. */
+	readonly stateFolder?: string | undefined;
+	/** Where the programs of agent and extension lie. Default: beside. */
+	readonly programsFolder?: string | undefined;
+};
+
+export type LaneOptions<M extends Machine> = {
+	/** @param dir the lane's own folder, which a guard of the test watches */
+	openMachine(dir: string): Promise<M>;
+	/** The lane is given up after this. */
+	limitMs: number;
+	/** Added to the environment of the agent. */
+	agentEnvironment?: (folders: AgentFoldersFixture) => Readonly<Record<string, string>>;
+	/** Added to the environment of the extension. */
+	extensionEnvironment?: (folders: AgentFoldersFixture) => Readonly<Record<string, string>>;
+	/** Between agent and controller stands a relay. */
+	relay?: boolean;
+	/** The product's own guard runs beside the agent, and is started again when it ended. */
+	guard?: boolean;
+	/** On the first writable folder lies a SQLite database that the jobs hold still. */
+	database?: boolean;
+};
+
+export type Lane<M extends Machine = Machine> = AsyncDisposable & {
 	readonly folders: AgentFoldersFixture;
-	readonly fileSystem: LoopFileSystem;
-	/** Frozen by somebody else; mounted by somebody else. */
-	readonly foreign: LoopFileSystem;
+	readonly machine: M;
 	readonly scripts: LaneScripts;
-	readonly prober: WriteProber;
+	/** One of each writable folder. */
+	readonly probers: readonly (WriteProber & { readonly folder: string })[];
+	readonly database: WriteProber | undefined;
 	readonly agentId: string;
 	readonly agent: AgentProcess;
 	readonly controller: ControllerProcess;
+	readonly guard: ProductGuard | undefined;
+	readonly relay: TcpRelay | undefined;
 	readonly client: ControllerClient;
 	readonly controllerState: string;
 	status(): Promise<AgentStatus>;
@@ -43,27 +78,35 @@ const linkLimitMs = 60_000;
 const reloadEveryMs = 2_000;
 const pollMs = 80;
 
-export async function openLane(): Promise<Lane> {
+export async function openLane<M extends Machine>(options: LaneOptions<M>): Promise<Lane<M>> {
 	await using undo = new AsyncDisposableStack();
 	const folders = undo.use(makeAgentFolders());
 	const { root } = folders;
-	undo.use(startGuard({ dir: root, limitMs: 580_000 }));
-	const disk = { dir: root, fsType: "ext4", mkfsArgs: ["-E", "lazy_itable_init=0"] } as const;
-	const [fileSystem, foreign] = await Promise.all([
-		makeLoopFileSystem({ ...disk, sizeMiB: 16, name: "machine" }),
-		makeLoopFileSystem({ ...disk, sizeMiB: 8, name: "foreign" }),
-	]);
-	undo.use(fileSystem);
-	undo.use(foreign);
-	// What the agent keeps lies on what is frozen, as on a machine with one disk.
-	folders.flags.stateDir = join(fileSystem.mountPoint, "state");
-	folders.flags.logDir = join(fileSystem.mountPoint, "log");
-	const scripts = writeLaneScripts(root);
+	undo.use(startGuard({ dir: root, limitMs: options.limitMs }));
+	const machine = undo.use(await options.openMachine(root));
+	const own = machine.stateFolder;
+	if (own !== undefined) {
+		folders.flags.stateDir = join(own, "state");
+		folders.flags.logDir = join(own, "log");
+	}
+	if (own !== undefined) mkdirSync(own, { recursive: true });
+	const entries = copyPrograms(machine.programsFolder);
+	const firstFolder = machine.writable[0];
+	const databasePath =
+		options.database === true && firstFolder !== undefined ? join(firstFolder, "shop.sqlite") : undefined;
+	const database = databasePath === undefined ? undefined : undo.use(await startDatabaseProber(databasePath));
+	const scripts = await writeLaneScripts(root, databasePath);
+	const forExtension = Object.entries(options.extensionEnvironment?.(folders) ?? {});
+	const node =
+		forExtension.length === 0
+			? "node"
+			: ["/usr/bin/env", ...forExtension.map(([name, value]) => `${name}=${value}`), process.execPath].join(" ");
 	folders.writeConfig({
-		extensions: { installFrom: [makeSourceExtension(root)] },
+		extensions: { installFrom: [makeSourceExtension(root, node, entries.extension)] },
 		scriptsFolder: scripts.folder,
 	});
 	const environment = { NODE_OPTIONS: "" };
+	const agentEnvironment = { ...environment, ...options.agentEnvironment?.(folders) };
 	const controllerState = join(root, "controller");
 	const limits = { lateReportMs: 2_000, answerMs: 5_000, reportMs: 30_000 };
 	const now = { port: 0 } as {
@@ -71,8 +114,10 @@ export async function openLane(): Promise<Lane> {
 		agent: AgentProcess;
 		controller: ControllerProcess;
 		operator: ControllerClient;
+		guard?: ProductGuard;
 		client?: LocalChannelClient;
 	};
+	const relay = options.relay === true ? undo.use(await startTcpRelay(() => now.port)) : undefined;
 
 	async function startController(): Promise<void> {
 		now.controller = await startControllerProcess({ stateDir: controllerState, port: now.port, limits }, environment);
@@ -104,7 +149,7 @@ export async function openLane(): Promise<Lane> {
 
 	await Promise.all([
 		startController(),
-		startAgent(folders, environment).then((agent) => {
+		startAgent(folders, agentEnvironment, [], entries.agent).then((agent) => {
 			now.agent = agent;
 		}),
 	]);
@@ -112,9 +157,13 @@ export async function openLane(): Promise<Lane> {
 	undo.defer(() => now.operator[Symbol.dispose]());
 	undo.defer(() => now.agent[Symbol.asyncDispose]());
 	undo.defer(() => now.client?.[Symbol.asyncDispose]());
+	if (options.guard === true) {
+		now.guard = await startProductGuard(folders.flags.runDir);
+		undo.defer(async () => await now.guard?.[Symbol.asyncDispose]());
+	}
 	const { token } = await now.operator.createToken();
 	const { agentId } = await enrol({
-		controllerUrl: now.controller.info.url,
+		controllerUrl: relay === undefined ? now.controller.info.url : `https://127.0.0.1:${relay.port}`,
 		token,
 		transport: makeHttpsTransport(undefined),
 		stateDir: folders.flags.stateDir,
@@ -122,18 +171,21 @@ export async function openLane(): Promise<Lane> {
 		signal: AbortSignal.timeout(30_000),
 	});
 	await untilLinked(agentId);
-	const name = fileSystem.device.replace("/dev/", "");
-	await now.operator.mapDisks(agentId, [{ name, image: fileSystem.imagePath }]);
-	await freeze(foreign.mountPoint);
-	const prober = undo.use(await startWriteProber(fileSystem.mountPoint));
+	await now.operator.mapDisks(
+		agentId,
+		machine.images.map(({ disk, imagePath }) => ({ name: disk, image: imagePath })),
+	);
+	const probers: Lane["probers"][number][] = [];
+	for (const folder of machine.writable) probers.push({ ...undo.use(await startWriteProber(folder)), folder });
 	const owned = undo.move();
 
 	return {
 		folders,
-		fileSystem,
-		foreign,
+		machine,
 		scripts,
-		prober,
+		probers,
+		database,
+		relay,
 		agentId,
 		controllerState,
 		get client() {
@@ -145,6 +197,9 @@ export async function openLane(): Promise<Lane> {
 		get controller() {
 			return now.controller;
 		},
+		get guard() {
+			return now.guard;
+		},
 		status: async () => await (await connect()).call("agent.status", {}),
 		call: async (...args) => await (await connect()).call(...args),
 		async restart() {
@@ -155,11 +210,28 @@ export async function openLane(): Promise<Lane> {
 			if (now.agent.child.exitCode !== null || now.agent.child.signalCode !== null) {
 				await now.client?.[Symbol.asyncDispose]();
 				delete now.client;
-				now.agent = await startAgent(folders, environment);
+				now.agent = await startAgent(folders, agentEnvironment, [], entries.agent);
+			}
+			if (now.guard?.ended === true) {
+				await now.guard[Symbol.asyncDispose]();
+				now.guard = await startProductGuard(folders.flags.runDir);
 			}
 			await untilLinked(agentId);
 		},
 		[Symbol.asyncDispose]: () => owned.disposeAsync(),
+	};
+}
+
+/** The bundled programs, copied to where the agent's own lie. Sources run from where they are. */
+function copyPrograms(folder: string | undefined): { agent: string; extension: string } {
+	const bundled = process.env["STILLPOINT_TEST_PROGRAMS"];
+	const entries = { agent: programs.agent(), extension: programs.extension() };
+	if (folder === undefined || bundled === undefined) return entries;
+	const copy = join(folder, "programs");
+	cpSync(bundled, copy, { recursive: true });
+	return {
+		agent: join(copy, relative(bundled, entries.agent)),
+		extension: join(copy, relative(bundled, entries.extension)),
 	};
 }
 

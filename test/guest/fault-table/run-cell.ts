@@ -1,13 +1,13 @@
 /** One cell: aim, strike, let the machine come to rest, and look at everything that was promised. */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { ControllerJob } from "../../../contracts/controller-messages.ts";
-import { asStillpointError } from "../../../contracts/errors.ts";
 import { findProcessIdentity, isSameProcessAlive } from "../../../platform/linux/process-identity.ts";
 import { monotonicMs } from "../../fixtures/write-prober.ts";
 import { aim, Missed } from "./aim.ts";
-import { type Cell, nameOf, stallMs } from "./cells.ts";
+import { type Cell, holdLimitMs, nameOf, stallMs } from "./cells.ts";
 import { checkCell } from "./check-cell.ts";
 import { findPhaseAt, type Lane } from "./lane.ts";
+import { rest } from "./rest.ts";
+import type { TableMachine } from "./table-machine.ts";
 
 export type CellOutcome = {
 	readonly cell: Cell;
@@ -26,10 +26,8 @@ export type CellOutcome = {
 
 const attempts = 6;
 const unknown = { longestWriteMs: 0, code: undefined, level: undefined, endedAfterMs: 0 };
-const restLimitMs = 60_000;
-const restPollMs = 80;
 
-export async function runCell(lane: Lane, cell: Cell): Promise<CellOutcome> {
+export async function runCell(lane: Lane<TableMachine>, cell: Cell): Promise<CellOutcome> {
 	for (let attempt = 1; ; attempt += 1) {
 		const jobId = `${nameOf(cell)}-${attempt}`;
 		try {
@@ -44,9 +42,9 @@ export async function runCell(lane: Lane, cell: Cell): Promise<CellOutcome> {
 	}
 }
 
-async function tryCell(lane: Lane, cell: Cell, jobId: string): Promise<Omit<CellOutcome, "attempts">> {
+async function tryCell(lane: Lane<TableMachine>, cell: Cell, jobId: string): Promise<Omit<CellOutcome, "attempts">> {
 	const beganMs = monotonicMs();
-	const aimed = await aim(lane, cell, jobId);
+	const aimed = await aim(lane, { ...cell, jobId, holdLimitMs });
 	const identity = findProcessIdentity(aimed.pid);
 	if (identity === undefined) throw new Missed(`process ${aimed.pid} was gone`);
 	const struckAt = new Date();
@@ -81,26 +79,4 @@ async function tryCell(lane: Lane, cell: Cell, jobId: string): Promise<Omit<Cell
 		endedAfterMs,
 		faults: [...(isLeft ? ["the stopped process was left"] : []), ...found.faults],
 	};
-}
-
-/** Nothing of the job runs any more, and its report is with the controller. Undefined: the controller never knew it. */
-async function rest(lane: Lane, jobId: string): Promise<ControllerJob | undefined> {
-	const endMs = performance.now() + restLimitMs;
-	for (;;) {
-		const { job: running, link } = await lane.status();
-		const rests = running === undefined && link.connected && link.unsentReports === 0;
-		const job = rests ? await lane.client.readJob(jobId).catch(findNothing) : undefined;
-		if (rests && (job === undefined || job.state === "done" || job.state === "failed")) return job;
-		if (performance.now() > endMs) {
-			const state = { running, link, job: job?.state };
-			throw new Error(`no rest after ${restLimitMs} ms: ${JSON.stringify(state)}`);
-		}
-		await sleep(restPollMs);
-	}
-}
-
-/** Only a controller that says so does not know the job. */
-function findNothing(error: unknown): undefined {
-	if (asStillpointError(error).code !== "job-unknown") throw error;
-	return undefined;
 }
