@@ -406,7 +406,7 @@ describe.skipIf(lacking)(`the freezer${lacking ? ` (${lacking})` : ""}`, () => {
 			const path = join(runDir, "freezes", "job-1.json");
 			for (const wrong of [
 				text.replace(await readBootId(), "another-boot"),
-				text.replace('"state":"frozen"', '"state":"foreign"'),
+				text.replace(/"state":"(frozen|freezing)"/, '"state":"foreign"'),
 				text.slice(0, -20),
 			]) {
 				await writeFile(path, wrong);

@@ -8,7 +8,7 @@ import { type Freezer, startFreezer } from "../../platform/linux/freezer/freezer
 import { isSameProcessAlive } from "../../platform/linux/process-identity.ts";
 
 const ready = JSON.stringify({ type: "ready", pinnedBytes: 0 });
-const frozen = JSON.stringify({ type: "frozen", atMs: 1, leftMs: 1 });
+const frozen = JSON.stringify({ type: "frozen", atMs: 1, leftMs: 1, expedited: false });
 const target: FreezeTarget = {
 	superblock: "7:0",
 	mountPoint: "/nowhere",

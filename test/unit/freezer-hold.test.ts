@@ -3,6 +3,7 @@ import type { FreezerEvent } from "../../contracts/freezer-protocol.ts";
 import type { CallError } from "../../platform/linux/freeze-calls.ts";
 import { freezeAll } from "../../platform/linux/freezer/freeze-all.ts";
 import type { HeldFileSystem, HoldOptions } from "../../platform/linux/freezer/hold.ts";
+import { rehearse } from "../../platform/linux/freezer/rehearsal.ts";
 import { thawAll, thawSome } from "../../platform/linux/freezer/thaw-all.ts";
 import { rescueThaw } from "../../platform/linux/thaw-until-reaped.ts";
 import { poll } from "../fixtures/poll.ts";
@@ -70,7 +71,7 @@ function holdOf(levels: readonly number[], made: ReturnType<typeof kernel>, more
 		threads: 64,
 		stop: stop.signal,
 		onState: () => states.push(list.map(({ state }) => state).join(" ")),
-		onEvent: (event) => events.push(event),
+		onEvents: (some) => events.push(...some),
 		nowMs: () => performance.now(),
 		...more,
 	};
@@ -91,6 +92,27 @@ describe("freezing level by level", () => {
 		};
 		expect(await freezeAll({ ...options, calls }, inFlight)).toBeUndefined();
 		expect(seen).toEqual(["freezing pending", "frozen freezing"]);
+	});
+
+	it("answers are told in one go when their level is over, and those that come too late at once", async () => {
+		const made = kernel({ freeze: { 3: "never" } });
+		const { options, inFlight } = holdOf([0, 0, 1, 1], made, { freezeLimitMs: 30 });
+		const told: string[] = [];
+		const onEvents = (events: FreezerEvent[]) =>
+			told.push(events.map((event) => event.type === "fileSystem" && event.superblock).join(" "));
+		expect(await freezeAll({ ...options, onEvents }, inFlight)).toMatchObject({ reason: "freeze-late" });
+		expect(told).toEqual(["7:0 7:1", "7:2"]);
+		made.letGo();
+		await Promise.all(inFlight.values());
+		expect(told).toEqual(["7:0 7:1", "7:2", "7:3"]);
+	});
+
+	it("the rehearsal calls the kernel with no descriptor, and changes no file system", async () => {
+		const made = kernel({ freeze: { "-1": "EBADF" }, thaw: { "-1": ["EBADF"] } });
+		const list = fileSystems([0, 0, 1]);
+		await rehearse(list, { calls: made.calls, threads: 10, nowMs: () => performance.now() });
+		expect(new Set(made.log)).toEqual(new Set(["freeze -1", "thaw -1"]));
+		expect(list.map(({ fd, state }) => [fd, state])).toEqual([0, 1, 2].map((fd) => [fd, "pending"]));
 	});
 
 	it("no more than half of the threads are ever in FIFREEZE", async () => {

@@ -6,20 +6,38 @@ import { byLevel, type HeldFileSystem, type HoldOptions, recordQuietly, withErrn
 type Failure = Omit<Extract<FreezerEvent, { type: "failed" }>, "type">;
 
 /**
- * Freezes level by level. Undefined: everything is frozen. While one is late, no further freeze begins; those in
- * flight stay so, `thawAll` waits for them.
+ * Freezes level by level. Undefined: everything is frozen, and it is left to the caller to record that. While one is
+ * late, no further freeze begins; those in flight stay so, `thawAll` waits for them. What answered is told when its
+ * level is over: writers wait meanwhile.
  */
 export async function freezeAll(
 	options: HoldOptions,
 	inFlight: Map<HeldFileSystem, Promise<void>>,
 ): Promise<Failure | undefined> {
-	const parallel = Math.max(1, Math.floor((options.threads - 2) / 2));
-	let failure: Failure | undefined;
 	for (const level of byLevel(options.fileSystems, "ascending")) {
-		const waiting = [...level];
-		const late = sleep(options.freezeLimitMs, "late" as const, { ref: false });
-		const stopped = whenAborted(options.stop);
-		const running = new Set<Promise<void>>();
+		const answers = heldBack(options.onEvents);
+		try {
+			const failure = await freezeLevel({ ...options, onEvents: answers.tell }, level, inFlight);
+			if (failure !== undefined || options.stop.aborted) return failure;
+		} finally {
+			answers.release();
+		}
+	}
+	return undefined;
+}
+
+async function freezeLevel(
+	options: HoldOptions,
+	level: readonly HeldFileSystem[],
+	inFlight: Map<HeldFileSystem, Promise<void>>,
+): Promise<Failure | undefined> {
+	const parallel = Math.max(1, Math.floor((options.threads - 2) / 2));
+	const waiting = [...level];
+	const running = new Set<Promise<void>>();
+	const late = sleep(options.freezeLimitMs, "late" as const, { ref: false });
+	const stopped = whenAborted(options.stop);
+	let failure: Failure | undefined;
+	try {
 		while ((waiting.length > 0 || running.size > 0) && failure === undefined && !options.stop.aborted) {
 			const batch = waiting.splice(0, parallel - running.size);
 			announce(options, batch);
@@ -41,11 +59,23 @@ export async function freezeAll(
 				};
 			}
 		}
+		return failure;
+	} finally {
 		stopped.release();
-		if (failure !== undefined || options.stop.aborted) return failure;
 	}
-	recordQuietly(options);
-	return failure;
+}
+
+/** Keeps what is told until the release; what comes later is told at once. */
+function heldBack(onEvents: HoldOptions["onEvents"]): { tell: HoldOptions["onEvents"]; release(): void } {
+	const kept: FreezerEvent[] = [];
+	let isReleased = false;
+	return {
+		tell: (events) => (isReleased ? onEvents(events) : void kept.push(...events)),
+		release() {
+			isReleased = true;
+			if (kept.length > 0) onEvents(kept);
+		},
+	};
 }
 
 /** @throws when it can't be recorded: then no FIFREEZE of these is made. */
@@ -68,7 +98,8 @@ async function freezeOne(options: HoldOptions, one: HeldFileSystem): Promise<Fai
 	one.state = freezeResultOf(error);
 	// "frozen" and "freezing" mean the same to a rescuer; that it is not ours, it must learn at once.
 	if (one.state !== "frozen") recordQuietly(options);
-	options.onEvent({ type: "fileSystem", superblock, result: one.state, ...withErrno(error), startedAtMs, endedAtMs });
+	const answer = { superblock, result: one.state, ...withErrno(error), startedAtMs, endedAtMs };
+	options.onEvents([{ type: "fileSystem", ...answer }]);
 	if (error === undefined) return undefined;
 	return {
 		reason: one.state === "foreign" ? "foreign-freeze" : "freeze-failed",

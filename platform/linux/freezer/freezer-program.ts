@@ -11,8 +11,9 @@ import { expedite, isExpedited } from "../rcu-expedited.ts";
 import { closeFolders, isHeld, openTargetFolder } from "../target-folders.ts";
 import { commandLimitBytes, createLineSplitter, parseFreezerCommand } from "./command-lines.ts";
 import { freezeAll } from "./freeze-all.ts";
-import type { HeldFileSystem, HoldOptions, ThawCause } from "./hold.ts";
+import { type HeldFileSystem, type HoldOptions, recordQuietly, type ThawCause } from "./hold.ts";
 import { removeLedger, writeLedger } from "./ledger-file.ts";
+import { rehearse } from "./rehearsal.ts";
 import { thawAll, thawSome } from "./thaw-all.ts";
 
 export type FreezerOptions = {
@@ -48,8 +49,8 @@ export async function runFreezer(options: FreezerOptions): Promise<"clean" | "so
 	options.signal.addEventListener("abort", () => end("signal"), { once: true });
 	if (options.signal.aborted) end("signal");
 	output.on("error", () => undefined);
-	const say = (event: FreezerEvent): void => {
-		if (output.writable) output.write(`${JSON.stringify(event)}\n`);
+	const say = (...events: FreezerEvent[]): void => {
+		if (output.writable) output.write(events.map((event) => `${JSON.stringify(event)}\n`).join(""));
 	};
 
 	let prepared: Promise<Prepared> | undefined;
@@ -101,16 +102,19 @@ export async function runFreezer(options: FreezerOptions): Promise<"clean" | "so
 		const expedited = putBack !== undefined || isExpedited();
 		const expediting = setTimeout(() => putBack?.(), expeditedLimitMs);
 		const toHold = holdOptions(fileSystems, targets, command.freezeLimitMs);
-		const freezing = freezeAll(toHold, inFlight);
-		const failure = await freezing.finally(() => {
+		try {
+			const failure = await freezeAll(toHold, inFlight);
+			if (failure !== undefined) fail(failure);
+			if (stop.signal.aborted) return;
+			frozen = toHold;
+			const atMs = nowMs();
+			// Before anything else: writers wait. To a rescuer "freezing" of the ledger means the same as "frozen".
+			say({ type: "frozen", atMs, leftMs: Math.max(0, endsAtMs - atMs), expedited });
+		} finally {
 			clearTimeout(expediting);
 			putBack?.();
-		});
-		if (failure !== undefined) fail(failure);
-		if (stop.signal.aborted) return;
-		frozen = toHold;
-		const atMs = nowMs();
-		say({ type: "frozen", atMs, leftMs: Math.max(0, endsAtMs - atMs), expedited });
+		}
+		recordQuietly(toHold);
 	}
 
 	function holdOptions(fileSystems: HeldFileSystem[], targets: Targets, freezeLimitMs: number): HoldOptions {
@@ -121,7 +125,7 @@ export async function runFreezer(options: FreezerOptions): Promise<"clean" | "so
 			threads: options.threads,
 			stop: stop.signal,
 			onState: () => recordState(options, targets, fileSystems, deadlineAtMs),
-			onEvent: say,
+			onEvents: (events) => say(...events),
 			nowMs,
 		};
 	}
@@ -132,12 +136,12 @@ export async function runFreezer(options: FreezerOptions): Promise<"clean" | "so
 		onFault: (message) => fail({ reason: "bad-message", message }),
 	});
 	await done.promise;
-	options.input.destroy();
 	const ready = await prepared?.catch(() => undefined);
 	// Even a hold that failed to begin (a ledger that can't be written) goes this way.
 	const fileSystems = ready?.fileSystems ?? [];
 	const answers = ready ? await thawAll(holdOptions(fileSystems, ready.command, 0), inFlight) : [];
 	clearTimeout(deadline);
+	options.input.destroy();
 	const stillFrozen = fileSystems.some((one) => mayBeFrozenByUs(one.state));
 	if (ready && !stillFrozen) removeLedger(ready.command.ledgerPath);
 	say({ type: "thawed", cause: stop.signal.reason as ThawCause, atMs: nowMs(), fileSystems: answers });
@@ -169,6 +173,7 @@ async function prepare(options: FreezerOptions, command: Targets): Promise<Prepa
 		closeFolders(folders);
 		throw new StillpointError("state-unusable", `${command.ledgerPath} cannot be written`, { cause });
 	}
+	await rehearse(fileSystems, options);
 	return { command, fileSystems, pinnedBytes: options.processCalls.pinProgram() };
 }
 

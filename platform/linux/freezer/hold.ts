@@ -25,7 +25,8 @@ export type HoldOptions = {
 	readonly stop: AbortSignal;
 	/** Called after each change of state, before the call that it announces is made. Must not wait; may throw. */
 	readonly onState: () => void;
-	readonly onEvent: (event: FreezerEvent) => void;
+	/** What is to be told in one go, so that telling it costs no time between two calls. */
+	readonly onEvents: (events: FreezerEvent[]) => void;
 	readonly nowMs: () => number;
 };
 

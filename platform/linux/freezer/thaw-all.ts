@@ -78,7 +78,7 @@ async function thawAndTell(options: HoldOptions, one: HeldFileSystem): Promise<v
 	const answer = await thawUntilAnswered(options, one);
 	delete one.thawing;
 	one.thawAnswer = answer;
-	options.onEvent({ type: "fileSystem", ...answer });
+	options.onEvents([{ type: "fileSystem", ...answer }]);
 }
 
 async function thawUntilAnswered(options: HoldOptions, one: HeldFileSystem): Promise<FileSystemAnswer> {
