@@ -69,11 +69,15 @@ export const frozenNowSchema = z.object({
 });
 export type FrozenNow = z.infer<typeof frozenNowSchema>;
 
-/** An estimate: all unwritten data of the machine, at the slowest covered disk's mean speed of writing since boot. */
+/**
+ * An estimate: a freeze of all that is covered, with all unwritten data of the machine to write at the slowest covered
+ * disk's mean speed since boot. `freezeMs`: with nothing to write.
+ */
 export const predictedStallSchema = z.object({
 	dirtyBytes: z.number(),
 	disk: z.string().optional(),
 	bytesPerSecond: z.number().optional(),
+	freezeMs: ms.optional(),
 	predictedMs: ms.optional(),
 });
 export type PredictedStall = z.infer<typeof predictedStallSchema>;

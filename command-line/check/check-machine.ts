@@ -87,8 +87,10 @@ export async function checkMachine(options: CheckOptions): Promise<Check> {
 	});
 	let stall: Check["stall"];
 	await part("stall", async () => {
-		stall = await readPredictedStall(plan.disks.filter(({ included }) => included));
-		return [stallFinding(stall)];
+		const disks = plan.disks.filter(({ included }) => included);
+		const { expedited, stallBudgetMs } = config.freeze;
+		stall = await readPredictedStall({ disks, fileSystems: plan.fileSystems, expedited });
+		return [stallFinding(stall, stallBudgetMs)];
 	});
 	await part("run-folder", async () => [await runFolderFinding(folders.runDir)]);
 	await part("state-folder", async () => [await stateFolderFinding(folders.stateDir)]);

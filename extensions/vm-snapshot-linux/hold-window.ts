@@ -6,6 +6,7 @@ import { foreseeLevel } from "./consistency-verdict.ts";
 import { FrozenWindow } from "./frozen-window.ts";
 import { type Job, tellStuck, tellThawed, unlessDegraded } from "./job.ts";
 import type { PreparedFileSystems } from "./prepare-file-systems.ts";
+import { freezeTooLong } from "./stall-budget.ts";
 import { makeTakenDisks, type TakenDisks } from "./taken-disks.ts";
 import { countWritesNow, findWritten } from "./window-writes.ts";
 
@@ -14,8 +15,9 @@ const quietLimitMs = 2_000;
 /** Freezes. Undefined: it could not, everything is thawed again, and the order accepts to go on without. */
 export async function makeWindow(job: Job, { held }: PreparedFileSystems): Promise<FrozenWindow | undefined> {
 	const { host, record, freezer, clock, undo } = job;
-	const { order, holdLimitMs } = host.request;
+	const { order, holdLimitMs, stallBudgetMs = Number.POSITIVE_INFINITY } = host.request;
 	const { jobId } = order;
+	const halfMs = Math.max(50, Math.floor(holdLimitMs / 2));
 	if (freezer === undefined) return undefined;
 	record.applications?.lost.throwIfAborted();
 	const frozenWindow = new FrozenWindow({
@@ -45,14 +47,15 @@ export async function makeWindow(job: Job, { held }: PreparedFileSystems): Promi
 		try {
 			const freezing = frozenWindow.freeze({
 				holdLimitMs,
-				freezeLimitMs: Math.max(50, Math.floor(holdLimitMs / 2)),
+				freezeLimitMs: Math.min(halfMs, stallBudgetMs),
 				expedited: host.request.expedited ?? true,
 			});
 			await untilAborted(freezing, host.ending);
 			return frozenWindow;
 		} catch (error) {
 			await frozenWindow.thaw();
-			throw error;
+			const isLate = error instanceof StillpointError && error.code === "freeze-late";
+			throw isLate && stallBudgetMs < halfMs ? freezeTooLong(stallBudgetMs, error) : error;
 		}
 	});
 }

@@ -17,6 +17,7 @@ import { pruneRunFolder } from "./prune-run-folder.ts";
 import { publishReport } from "./publish-report.ts";
 import { requireReachable } from "./require-reachable.ts";
 import { prepareApplications } from "./script-runner/prepare-applications.ts";
+import { predictStall, requireWithinBudget, waitForQuietMoment } from "./stall-budget.ts";
 import type { StartedJob } from "./started-job.ts";
 import { countWritesBefore, type WriteCounts } from "./still-file-systems.ts";
 import { syncWhileItPays } from "./sync-file-systems.ts";
@@ -74,6 +75,15 @@ async function makeSnapshot(job: Job): Promise<void> {
 	const go = await host.commands.wait(["freeze", "release"], preparing);
 	if (go.type === "release") throw whyReleased(go);
 	record.predictedMs = go.predictedMs;
+	const sync = async () => {
+		if (prepared === undefined) return;
+		await syncWhileItPays(prepared.held.folders, calls, {
+			clock,
+			signal: preparing,
+			onSync: (superblock, syncMs) => record.addSync(superblock, syncMs),
+		});
+	};
+	if (prepared !== undefined) await waitForQuietMoment(job, sync, preparing);
 
 	phases.advance("scripts");
 	if (record.applications !== undefined) {
@@ -81,18 +91,15 @@ async function makeSnapshot(job: Job): Promise<void> {
 		job.undo.defer(() => applications.resume("no-snapshot", record.recoveryPoint()));
 		await applications.quiet(preparing);
 	}
-	if (prepared !== undefined) {
-		const { folders } = prepared.held;
-		await syncWhileItPays(folders, calls, {
-			clock,
-			signal: preparing,
-			onSync: (superblock, syncMs) => record.addSync(superblock, syncMs),
-		});
-	}
+	await sync();
 	const counts = await countWritesBefore(plan.maybeStill, calls, AbortSignal.timeout(stillLimitMs)).catch(
 		(): WriteCounts => new Map(),
 	);
 	preparing.throwIfAborted();
+	if (prepared !== undefined) {
+		requireWithinBudget(job);
+		record.predictedStallMs = predictStall(job);
+	}
 	limit[Symbol.dispose]();
 
 	phases.advance("freezing");

@@ -4,7 +4,7 @@ import { foreseeDisks } from "../../command-line/check/foresee-disks.ts";
 import { tellFrozen } from "../../command-line/check/frozen-now.ts";
 import { diskFinding, judgeCheck } from "../../command-line/check/judge-check.ts";
 import { otherFreezerFindings } from "../../command-line/check/other-freezers.ts";
-import { parseDirtyBytes, parseWriteSpeed, stallFinding } from "../../command-line/check/predicted-stall.ts";
+import { stallFinding } from "../../command-line/check/predicted-stall.ts";
 import type { Process } from "../../command-line/check/processes.ts";
 import { databaseFindings, mayBeDatabase } from "../../command-line/check/running-databases.ts";
 import { layerKind } from "../../command-line/check/storage-findings.ts";
@@ -208,16 +208,6 @@ describe("small facts", () => {
 		]);
 	});
 
-	test("unwritten data and the speed of a disk are read, and no speed is made of nothing", () => {
-		expect(parseDirtyBytes("Dirty:            2048 kB\nWriteback:        1024 kB\nWritebackTmp: 9 kB\n")).toBe(
-			3 * 1024 * 1024,
-		);
-		expect(parseDirtyBytes("")).toBe(0);
-		expect(parseWriteSpeed(`1 0 8 1 5 0 ${256 * 2048} 1000 0 1 1`)).toBe(256 * 1024 * 1024);
-		for (const text of ["", "1 0 8 1 5 0 100 1000 0", `1 0 8 1 5 0 ${256 * 2048} 0 0`])
-			expect(parseWriteSpeed(text)).toBeUndefined();
-	});
-
 	test("a stall longer than a usual hold is warned of, and is always said to be an estimate", () => {
 		const stall = { dirtyBytes: 1e9, disk: "vda", bytesPerSecond: 1e7 };
 		expect(stallFinding({ ...stall, predictedMs: 100_000 })).toMatchObject({
@@ -225,6 +215,8 @@ describe("small facts", () => {
 			what: expect.stringContaining("estimate"),
 		});
 		expect(stallFinding({ ...stall, predictedMs: 100 }).status).toBe("ok");
+		expect(stallFinding({ ...stall, freezeMs: 20, predictedMs: 100 }, 20).status).toBe("ok");
+		expect(stallFinding({ ...stall, freezeMs: 21, predictedMs: 100 }, 20).status).toBe("fail");
 	});
 
 	test("the maker of a mapped device stands in its UUID", () => {
