@@ -102,7 +102,9 @@ async function reach(lane: Lane, jobId: string, phase: Phase): Promise<void> {
 		if (phase !== "reporting" && (seen === "done" || seen === "failed")) break;
 		await sleep(quickPhases.includes(phase) ? closePollMs : pollMs);
 	}
-	throw new Missed(`${jobId} was never seen in ${phase}, but in ${seen}`);
+	const { lastJobs } = await lane.status();
+	const code = lastJobs.find((one) => one.jobId === jobId)?.errorCode;
+	throw new Missed(`${jobId} was never seen in ${phase}, but in ${seen}${code === undefined ? "" : ` (${code})`}`);
 }
 
 /** `queued` until the agent knows the job, `reporting` until the controller has its report. */

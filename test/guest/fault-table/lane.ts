@@ -72,6 +72,8 @@ export type Lane<M extends Machine = Machine> = AsyncDisposable & {
 	call: LocalChannelClient["call"];
 	/** Starts again what has ended; it must have. Resolves when agent and controller are linked. */
 	restart(): Promise<void>;
+	/** As a service manager does, when it has ended. */
+	restartGuard(): Promise<void>;
 };
 
 const linkLimitMs = 60_000;
@@ -130,6 +132,11 @@ export async function openLane<M extends Machine>(options: LaneOptions<M>): Prom
 			delete now.client;
 		});
 		return now.client;
+	}
+	async function restartGuard(): Promise<void> {
+		if (now.guard?.ended !== true) return;
+		await now.guard[Symbol.asyncDispose]();
+		now.guard = await startProductGuard(folders.flags.runDir);
 	}
 	async function untilLinked(agentId: string): Promise<void> {
 		const beganMs = performance.now();
@@ -200,6 +207,7 @@ export async function openLane<M extends Machine>(options: LaneOptions<M>): Prom
 		get guard() {
 			return now.guard;
 		},
+		restartGuard,
 		status: async () => await (await connect()).call("agent.status", {}),
 		call: async (...args) => await (await connect()).call(...args),
 		async restart() {
@@ -212,10 +220,7 @@ export async function openLane<M extends Machine>(options: LaneOptions<M>): Prom
 				delete now.client;
 				now.agent = await startAgent(folders, agentEnvironment, [], entries.agent);
 			}
-			if (now.guard?.ended === true) {
-				await now.guard[Symbol.asyncDispose]();
-				now.guard = await startProductGuard(folders.flags.runDir);
-			}
+			await restartGuard();
 			await untilLinked(agentId);
 		},
 		[Symbol.asyncDispose]: () => owned.disposeAsync(),

@@ -1,0 +1,113 @@
+/**
+ * `npm run test:faults`: without arguments the table of faults; with `--rounds N` the sweep, as long as wanted.
+ *
+ *   --rounds N      so many in all; those of an earlier run of the same seed count
+ *   --seed S        decides every round; default: that of the sweep that is not complete, or a new one
+ *   --round K       only this one, again; --block B: only those on this machine
+ *   --resume FILE   where the sweep keeps what is done; default: a file of the seed below node_modules/.cache
+ *   --lanes L       machines side by side
+ */
+import { randomInt } from "node:crypto";
+import { mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { bundleInto } from "./fixtures/bundle.ts";
+import { testPrograms } from "./fixtures/programs.ts";
+import { formatOutcome, formatSummary } from "./guest/fault-sweep/print-sweep.ts";
+import { countLanes, runSweep } from "./guest/fault-sweep/run-sweep.ts";
+import { planRounds } from "./guest/fault-sweep/schedule.ts";
+import { findSweepPlan, openSweepState, type SweepPlan } from "./guest/fault-sweep/sweep-state.ts";
+import { findSweepShapes, lacksForSweep } from "./guest/fault-sweep/sweep-tools.ts";
+
+const cache = resolve(import.meta.dirname, "../node_modules/.cache/stillpoint-faults");
+const say = (line: string) => void process.stdout.write(`${line}\n`);
+const stopping = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const)
+	process.on(signal, () => {
+		say("The rounds that have begun come to their end; the same command goes on from there.");
+		stopping.abort();
+	});
+
+process.exitCode = await main();
+
+async function main(): Promise<number> {
+	const number = { type: "string" } as const;
+	const { values } = parseArgs({
+		options: { rounds: number, seed: number, round: number, block: number, resume: number, lanes: number },
+	});
+	const only = parseCount("round", values.round);
+	const block = parseCount("block", values.block);
+	const isReplay = only !== undefined || block !== undefined;
+	const missing = lacksForSweep();
+	if (missing !== undefined) {
+		say(`The sweep ${missing}.`);
+		return 1;
+	}
+	const wanted = parseCount("seed", values.seed);
+	if (isReplay && wanted === undefined) throw new Error("--round and --block want --seed");
+	const path = values.resume ?? fileOf(wanted ?? findUnfinished() ?? randomInt(2 ** 32));
+	const plan: SweepPlan = findSweepPlan(path) ?? { seed: wanted ?? seedOf(path), shapes: findSweepShapes() };
+	if (wanted !== undefined && plan.seed !== wanted) throw new Error(`${path} is of the seed ${plan.seed}`);
+	const count = parseCount("rounds", values.rounds) ?? 0;
+	const all = planRounds(plan.seed, Math.max(count, (only ?? -1) + 1, ((block ?? -1) + 1) * 4), plan.shapes);
+	const state = isReplay ? undefined : openSweepState(path, plan);
+	const rounds = all.filter(({ index, block: of }) =>
+		isReplay ? index === only || of === block : index < count && !state?.done.has(index),
+	);
+	const lanes = parseCount("lanes", values.lanes) ?? countLanes(navigator.hardwareConcurrency);
+	say(`seed ${plan.seed}, ${rounds.length} rounds to run, ${lanes} at a time`);
+	if (state !== undefined) say(`kept in ${path}`);
+	const programs = mkdtempSync(join(tmpdir(), "stillpoint-test-programs-"));
+	const outcomes = new Map(state?.done);
+	const beganMs = performance.now();
+	try {
+		await bundleInto(programs, testPrograms);
+		process.env["STILLPOINT_TEST_PROGRAMS"] = programs;
+		const faults = await runSweep({
+			rounds,
+			lanes,
+			signal: stopping.signal,
+			onOutcome(round, outcome) {
+				state?.add(outcome);
+				outcomes.set(outcome.index, outcome);
+				say(`${outcomes.size}/${isReplay ? rounds.length : count} ${formatOutcome(round, outcome)}`);
+			},
+		});
+		const replay = `npm run test:faults -- --seed ${plan.seed}`;
+		const shown = isReplay ? rounds : all;
+		say(formatSummary({ rounds: shown, outcomes, faults, replay, wallMs: performance.now() - beganMs }));
+		const isWrong = faults.length > 0 || shown.some(({ index }) => (outcomes.get(index)?.faults.length ?? 0) > 0);
+		return isWrong || shown.some(({ index }) => !outcomes.has(index)) ? 1 : 0;
+	} finally {
+		rmSync(programs, { recursive: true, force: true });
+	}
+}
+
+function fileOf(seed: number): string {
+	return join(cache, `sweep-${seed}.jsonl`);
+}
+
+function seedOf(path: string): number {
+	return Number(/sweep-(\d+)\.jsonl$/.exec(path)?.[1] ?? randomInt(2 ** 32));
+}
+
+/** The seed of the newest sweep that was begun here. */
+function findUnfinished(): number | undefined {
+	try {
+		const [newest] = readdirSync(cache)
+			.filter((name) => /^sweep-\d+\.jsonl$/.test(name))
+			.map((name) => ({ name, at: statSync(join(cache, name)).mtimeMs }))
+			.sort((a, b) => b.at - a.at);
+		return newest === undefined ? undefined : seedOf(newest.name);
+	} catch {
+		return undefined;
+	}
+}
+
+function parseCount(name: string, text: string | undefined): number | undefined {
+	if (text === undefined) return undefined;
+	const count = Number(text);
+	if (!Number.isSafeInteger(count) || count < 0) throw new Error(`--${name} wants a whole number, not ${text}`);
+	return count;
+}
