@@ -18,6 +18,7 @@ export default defineConfig([
 	program(
 		{
 			stillpoint: "command-line/stillpoint.ts",
+			guard: "command-line/guard-program.ts",
 			"database-check-program": "controller/verify/database-check-program.ts",
 			// For `stillpoint check`, which probes without the package of the extension.
 			"write-probe": "extensions/vm-snapshot-linux/write-probe.ts",

@@ -6,6 +6,8 @@ export type CommandContext = {
 	/** Aborted when nobody reads stdout any more (`| head`). What only tells ends then; what holds a freeze goes on. */
 	readonly readerGone?: AbortSignal;
 	readonly signalled: () => "SIGINT" | "SIGTERM" | undefined;
+	/** This process becomes another program of ours, by the same pid: `words` are the program and its arguments. */
+	readonly become?: (words: readonly [string, ...string[]], threads: number) => unknown;
 	readonly stdout: (text: string) => void;
 	readonly stderr: (text: string) => void;
 	/** Whether stdout is a terminal, and its width now. */

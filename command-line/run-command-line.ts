@@ -11,6 +11,7 @@ import { addDiagnoseCommand } from "./commands/diagnose.ts";
 import { addExplainCommand } from "./commands/explain.ts";
 import { addExtensionAuthorCommands } from "./commands/extension-author.ts";
 import { addExtensionsCommand } from "./commands/extensions.ts";
+import { addGuardCommands } from "./commands/guard.ts";
 import { addJobsCommand } from "./commands/jobs.ts";
 import { addReportCommand } from "./commands/report.ts";
 import { addScriptsCommand } from "./commands/scripts.ts";
@@ -43,6 +44,7 @@ export function makeProgram(context: CommandContext, act: Act): Command {
 			getErrHelpWidth: helpWidth,
 		});
 	addAgentCommands(program, context, act);
+	addGuardCommands(program, context, act);
 	addCheckCommand(program, context, act);
 	addSnapshotCommand(program, context, act);
 	addStatusCommand(program, context, act);

@@ -24,6 +24,8 @@ process.exitCode = await runCommandLine(process.argv.slice(2), {
 	stopping: stopping.signal,
 	readerGone: readerGone.signal,
 	signalled: () => signalled,
+	become: (words, threads) =>
+		process.execve?.(process.execPath, [process.execPath, ...words], { UV_THREADPOOL_SIZE: String(threads) }),
 	stdout: (text) => void process.stdout.write(text),
 	stderr: (text) => void process.stderr.write(text),
 	isTerminal: process.stdout.isTTY === true,

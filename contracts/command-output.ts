@@ -95,6 +95,7 @@ const explanation = z.object({
 export const commandOutputs = {
 	"agent run": document({ ready: z.literal(true), pid: z.int() }),
 	"agent enrol": document({ agentId: z.string(), replaced: z.string().optional(), reloaded: z.boolean() }),
+	"guard run": document({ ready: z.literal(true), pid: z.int() }),
 	check: checkSchema,
 	/** The report, also of a job that failed: then `error` stands in it. */
 	snapshot: reportSchema,

@@ -31,6 +31,8 @@ export type ProcessCalls = {
 	 * Returns the bytes pinned; what the kernel refuses is left out.
 	 */
 	pinProgram(): number;
+	/** Undoes `pinProgram`: the pages stay for as long as nobody needs the memory. */
+	unpinProgram(): void;
 	/** No core dump of this process, to a file or to a handler: a dump onto a frozen disk makes SIGKILL wait. */
 	forbidCoreDumps(): CallError;
 };
@@ -106,6 +108,7 @@ export async function loadProcessCalls(): Promise<ProcessCalls> {
 	raiseCallLimit(koffi);
 	const library = koffi.load(null);
 	const mlock = library.func("int mlock(uintptr_t address, size_t length)");
+	const munlockall = library.func("int munlockall()");
 	const setrlimit = library.func("int setrlimit(int resource, void *limit)");
 	const prctl = library.func("prctl", "int", [
 		"int",
@@ -121,6 +124,7 @@ export async function loadProcessCalls(): Promise<ProcessCalls> {
 				if (mlock(start, end - start) === 0) pinnedBytes += Number(end - start);
 			return pinnedBytes;
 		},
+		unpinProgram: () => void munlockall(),
 		forbidCoreDumps() {
 			// A limit of 0 does not stop a core_pattern that is a pipe; not being dumpable does.
 			if (setrlimit(RLIMIT_CORE, Buffer.alloc(16)) !== 0) return getSystemErrorName(-koffi.errno());

@@ -6,11 +6,8 @@ import { type Ledger, mayBeOurs } from "../../contracts/freezer-protocol.ts";
 import { readBootId } from "./boot-id.ts";
 import { findLedger } from "./find-ledger.ts";
 import { removeLedger } from "./freezer/ledger-file.ts";
-import { isVisible } from "./mount-lookup.ts";
-import { readOtherMountNamespaces } from "./mount-namespaces.ts";
-import { type Mount, readMountTable } from "./mount-table.ts";
 import { isSameProcessAlive, type ProcessIdentity } from "./process-identity.ts";
-import { type FolderFault, type HeldFolder, isHeld, openTargetFolder } from "./target-folders.ts";
+import { reopenTarget } from "./reopen-target.ts";
 import { holdTargets, type RescueResult, rescueThaw } from "./thaw-until-reaped.ts";
 
 export type LedgerThawResult = {
@@ -78,7 +75,7 @@ async function thawFromLedger(path: string, ledger: Ledger, options: LedgerThawO
 	const suspects = suspectsOf(ledger);
 	// Opened while the freezer still lives: its own descriptors are a way to what no path leads to.
 	const opened = await Promise.all(
-		suspects.map(({ state: _state, fd, ...target }) => reopen({ target, fd }, ledger.freezer)),
+		suspects.map(({ state: _state, fd, ...target }) => reopenTarget({ target, fd }, ledger.freezer)),
 	);
 	using held = holdTargets(opened);
 	const askLimit = AbortSignal.timeout(options.askLimitMs ?? 2_000);
@@ -116,35 +113,6 @@ async function thawFromLedger(path: string, ledger: Ledger, options: LedgerThawO
 				detail: message,
 			})),
 	];
-}
-
-/** By its path, by the freezer's own descriptor, or by any other mount of the same superblock. */
-async function reopen(one: HeldFolder, freezer: ProcessIdentity): Promise<HeldFolder | FolderFault> {
-	const byPath = await openTargetFolder(one.target);
-	if (isHeld(byPath)) return byPath;
-	if (isSameProcessAlive(freezer)) {
-		const byDescriptor = await openTargetFolder(one.target, `/proc/${freezer.pid}/fd/${one.fd}`);
-		if (isHeld(byDescriptor)) return byDescriptor;
-	}
-	for (const path of await findOtherPaths(one.target.superblock)) {
-		const byAlias = await openTargetFolder(one.target, path, "any-folder");
-		if (isHeld(byAlias)) return byAlias;
-	}
-	return byPath;
-}
-
-async function findOtherPaths(superblock: string): Promise<string[]> {
-	const others = await readOtherMountNamespaces(AbortSignal.timeout(2_000));
-	return [
-		...visiblePaths(await readMountTable(), superblock, ""),
-		...others.flatMap(({ pid, mounts }) => visiblePaths(mounts, superblock, `/proc/${pid}/root`)),
-	];
-}
-
-function visiblePaths(mounts: readonly Mount[], superblock: string, prefix: string): string[] {
-	return mounts
-		.filter((mount) => mount.superblock === superblock && isVisible(mounts, mount))
-		.map((mount) => `${prefix}${mount.mountPoint}`);
 }
 
 async function listLedgers(folder: string): Promise<string[]> {

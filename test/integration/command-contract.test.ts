@@ -218,6 +218,7 @@ describe("every command prints what its contract says", () => {
 	test("and every one of them was run here, but those that other tests run", () => {
 		const elsewhere = [
 			"agent run",
+			"guard run",
 			"check",
 			"diagnose",
 			"extensions new",

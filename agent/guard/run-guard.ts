@@ -1,0 +1,159 @@
+/**
+ * The guard: a small process beside the agent that outlives all others of ours. It watches the ledgers on tmpfs, and
+ * when the freezer of one has ended, or is late, and nobody else came to the rescue, it thaws what the ledger names.
+ * It waits for no disk: nothing of it reads or writes one after its start, and it is idle while there is no ledger.
+ */
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { StillpointError } from "../../contracts/errors.ts";
+import { readBootId } from "../../platform/linux/boot-id.ts";
+import { findLedgerSync } from "../../platform/linux/find-ledger.ts";
+import { loadFreezeCalls, loadProcessCalls, setOomScore } from "../../platform/linux/freeze-calls.ts";
+import { findProcessIdentity } from "../../platform/linux/process-identity.ts";
+import { restoreExpedited } from "../../platform/linux/rcu-expedited.ts";
+import { claimFolder } from "./claim-folder.ts";
+import { type GuardedHold, type GuardOptions, guardHold } from "./guarded-hold.ts";
+import { pinWhileHeld } from "./pin-while-held.ts";
+import { watchFolders } from "./watch-folders.ts";
+
+export type RunGuardOptions = {
+	/** The agent's. Ledgers of its jobs, and of `stillpoint check` below it, are watched. */
+	readonly runDir: string;
+	/** Of the pool, by UV_THREADPOOL_SIZE: a FITHAW that hangs holds one. */
+	readonly threads: number;
+	/** Ends the guard as soon as nothing is frozen. */
+	readonly stopping: AbortSignal;
+	/** Ends it at once. */
+	readonly ending: AbortSignal;
+	/** Told when it was stopped and goes on: what happened meanwhile may have been told to nobody. */
+	readonly onContinued: (listener: () => void) => void;
+	readonly onReady: () => void;
+	/** One line for people. Must not wait. */
+	readonly say: (line: string) => void;
+};
+
+/** Many changes of a ledger within this are one. */
+const settleMs = 20;
+
+/** @throws `already-running`, `state-unusable` */
+export async function runGuard(options: RunGuardOptions): Promise<void> {
+	const { runDir, say } = options;
+	const calls = await loadFreezeCalls();
+	const processCalls = await loadProcessCalls();
+	const bootId = await readBootId();
+	const self = findProcessIdentity(process.pid);
+	if (self === undefined) throw new StillpointError("platform-unsupported", "/proc is not mounted");
+	setOomScore(-1000);
+	processCalls.forbidCoreDumps();
+	// The way that every FITHAW goes, once: what it loads is loaded.
+	await calls.thaw(-1);
+
+	await using undo = new AsyncDisposableStack();
+	const claim = await claimFolder(runDir, self);
+	undo.defer(() => claim.release());
+	const folders = [join(runDir, "freezes"), join(runDir, "check", "freezes")];
+	const finished = Promise.withResolvers<void>();
+	const holds = new Map<string, GuardedHold>();
+	const guardOptions: GuardOptions = {
+		calls,
+		parallel: Math.max(2, Math.floor(options.threads / 2)),
+		nowMs: () => Number(process.hrtime.bigint()) / 1e6,
+		say,
+		onNews: () => wake(0),
+	};
+	const pinned = pinWhileHeld(processCalls);
+	let timer: NodeJS.Timeout | undefined;
+	let expedited = "nothing";
+	let wakeAtMs = Number.POSITIVE_INFINITY;
+
+	function wake(inMs: number): void {
+		const atMs = performance.now() + inMs;
+		if (atMs >= wakeAtMs) return;
+		clearTimeout(timer);
+		wakeAtMs = atMs;
+		timer = setTimeout(look, inMs);
+	}
+
+	function look(): void {
+		wakeAtMs = Number.POSITIVE_INFINITY;
+		for (const [path, hold] of holds) {
+			const inMs = hold.look();
+			if (inMs === undefined) {
+				holds.delete(path);
+				adopt(path);
+			} else wake(inMs);
+		}
+		for (const folder of folders) {
+			const found = restoreExpedited(folder);
+			if (found === "in-use") wake(settleMs);
+			if (found !== expedited && (found === "restored" || found === "failed"))
+				say(`rcu_expedited was left on by a process that has ended: ${found}`);
+			expedited = found;
+		}
+		if (holds.size > 0) pinned.hold();
+		else pinned.letGo();
+		endWhenIdle();
+	}
+
+	/** A ledger that is new. */
+	function adopt(path: string): void {
+		const ledger = readOwn(path, bootId, say);
+		if (ledger === undefined) return;
+		holds.set(path, guardHold(path, ledger, guardOptions));
+		wake(0);
+	}
+
+	function onName(folder: string, name: string): void {
+		if (!folders.includes(folder)) return;
+		if (name.endsWith(".json")) {
+			const path = join(folder, name);
+			if (!holds.has(path)) adopt(path);
+		}
+		if (holds.size > 0 || name.startsWith("rcu-expedited")) wake(settleMs);
+	}
+
+	function onFolder(folder: string): void {
+		if (folder === runDir) claim.renew().catch(finished.reject);
+		if (!folders.includes(folder)) return;
+		for (const name of list(folder)) onName(folder, name);
+	}
+
+	function endWhenIdle(): void {
+		const mayBeFrozen = [...holds.values()].some((hold) => hold.mayBeFrozen);
+		if (options.ending.aborted || (options.stopping.aborted && !mayBeFrozen)) finished.resolve();
+	}
+
+	undo.defer(() => {
+		clearTimeout(timer);
+		for (const hold of holds.values()) hold.drop();
+	});
+	const below = [folders[0], join(runDir, "check"), folders[1]] as string[];
+	const watching = undo.use(watchFolders({ top: runDir, below, onName, onFolder }));
+	options.onContinued(() => {
+		watching.look();
+		for (const folder of folders) onFolder(folder);
+	});
+	for (const signal of [options.stopping, options.ending]) signal.addEventListener("abort", () => wake(0));
+	look();
+	options.onReady();
+	await finished.promise;
+}
+
+/** A ledger of this boot; what is none is told once for each change. */
+function readOwn(path: string, bootId: string, say: (line: string) => void) {
+	try {
+		const ledger = findLedgerSync(path);
+		return ledger?.bootId === bootId ? ledger : undefined;
+	} catch (error) {
+		say(`${(error as Error).message}: not guarded`);
+		return undefined;
+	}
+}
+
+function list(folder: string): string[] {
+	try {
+		return readdirSync(folder);
+	} catch {
+		return [];
+	}
+}
