@@ -1,6 +1,7 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import { join } from "node:path";
 import { decryptEnvelopedData } from "./cms-enveloped-data.ts";
+import { findBase64 } from "./find-base64.ts";
 import { isMissing, readLimitedFile } from "./read-limited-file.ts";
 
 const maxKeyBytes = 64 * 1024;
@@ -16,9 +17,10 @@ export async function decryptProtectedSettings(
 	keyFolders: readonly string[],
 ): Promise<Record<string, unknown>> {
 	if (!/^[0-9A-Fa-f]{40}$/.test(thumbprint)) throw new Error("protectedSettingsCertThumbprint is no SHA-1 thumbprint");
-	if (!/^[A-Za-z0-9+/\s]+={0,2}\s*$/.test(base64)) throw new Error("protectedSettings is no base64");
+	const encrypted = findBase64(base64);
+	if (encrypted === undefined) throw new Error("protectedSettings is no base64");
 	const owner = await readOwner(thumbprint, keyFolders);
-	const bytes = await decryptEnvelopedData(Buffer.from(base64, "base64"), owner).catch((error: Error) => {
+	const bytes = await decryptEnvelopedData(encrypted, owner).catch((error: Error) => {
 		throw new Error(`protectedSettings ${error.message}`);
 	});
 	try {

@@ -83,6 +83,11 @@ describe.skipIf(lacking)(`settings of a handler${lacking ? ` (${lacking})` : ""}
 			["a thumbprint without key", () => sealedNow({ thumbprint: "A".repeat(40) }), /no key A{40}\.prv/],
 			["another's key", () => sealedNow({ thumbprint: theirs.thumbprint }), /for another certificate/],
 			["no base64", () => sealedNow({ protectedSettings: "§§" }), /protectedSettings is no base64/],
+			[
+				"long runs of blanks and a letter that is none",
+				() => sealedNow({ protectedSettings: `TUlJ${" ".repeat(400_000)}§` }),
+				/protectedSettings is no base64/,
+			],
 			["base64 of no CMS", () => sealedNow({ protectedSettings: btoa(secret) }), /protectedSettings it is no CMS/],
 			["plain text in its place", () => sealedNow({ protectedSettings: secrets }), /is no base64/],
 			["half of a CMS", () => sealedNow({ protectedSettings: encrypted.slice(0, 800) }), /protectedSettings/],

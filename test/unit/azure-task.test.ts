@@ -48,6 +48,17 @@ describe("the settings of a task", () => {
 		}
 	});
 
+	test("long runs of quotes or blanks that are no padding are refused at once", () => {
+		const run = 400_000;
+		for (const objectStr of [
+			encode(`x${"'".repeat(run)}x`),
+			`eyJh${" ".repeat(run)}!`,
+			`eyJh${"\n ".repeat(run)}=!`,
+			`${"=".repeat(run)}A`,
+		])
+			expect(errorOf(() => parseAzureCommand(settings({ open: { objectStr } }))).code).toBe("settings-invalid");
+	});
+
 	test("good ones are read, with what the service pads and what it adds later", () => {
 		const padded = encode(`  '${JSON.stringify({ blobSASUri: ["https://h/a?sig=x"], later: 1 })}' `);
 		const task = parse({

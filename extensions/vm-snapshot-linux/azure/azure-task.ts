@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import type { StillpointError } from "../../../contracts/errors.ts";
+import { findBase64 } from "../../kit/find-base64.ts";
 import { type AzureCode, azureError } from "./azure-codes.ts";
 
 export const snapshotSources = ["onlyGuest", "firstGuestThenHost", "firstHostThenGuest", "onlyHost"] as const;
@@ -163,11 +164,19 @@ function parseTicks(given: string | number | null | undefined): { ticks: string;
 /** The service pads with blanks and quotes. What is no base64 must not become "nothing said", which means all disks. */
 function decodeObject(where: string, base64: string | null | undefined): unknown {
 	if (!base64) return {};
-	if (!/^[A-Za-z0-9+/\s]+={0,2}\s*$/.test(base64)) throw invalid(`${where} is no base64`);
-	const text = Buffer.from(base64, "base64").toString("utf8").trim();
-	const json = text.replaceAll(/^'+|'+$/g, "");
+	const bytes = findBase64(base64);
+	if (bytes === undefined) throw invalid(`${where} is no base64`);
+	const json = withoutQuotes(bytes.toString("utf8").trim());
 	if (json === "") throw invalid(`${where} is empty`);
 	return parseText(where, json);
+}
+
+/** By hand: an expression for the quotes at the end would begin anew at each quote of a long run inside. */
+function withoutQuotes(text: string): string {
+	let [from, end] = [0, text.length];
+	while (text[from] === "'") from += 1;
+	while (end > from && text[end - 1] === "'") end -= 1;
+	return text.slice(from, end);
 }
 
 function parseText(where: string, json: string | null | undefined): unknown {
