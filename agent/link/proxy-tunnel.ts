@@ -52,6 +52,15 @@ export async function openProxyTunnel(proxy: URL, target: string, signal: AbortS
 
 function authorization({ username, password }: URL): Record<string, string> {
 	if (username === "") return {};
-	const text = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+	const text = `${decoded(username)}:${decoded(password)}`;
 	return { "proxy-authorization": `Basic ${Buffer.from(text).toString("base64")}` };
+}
+
+/** A percent sign that begins no escape stands for itself: it was written into the configuration as it is. */
+function decoded(part: string): string {
+	try {
+		return decodeURIComponent(part);
+	} catch {
+		return part;
+	}
 }

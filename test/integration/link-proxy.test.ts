@@ -1,6 +1,7 @@
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { makeHttpsTransport } from "../../agent/link/https-transport.ts";
+import { openProxyTunnel } from "../../agent/link/proxy-tunnel.ts";
 import { type FakeController, startFakeController } from "../fakes/fake-controller.ts";
 import { makeAgentFolders, startAgent } from "../fixtures/agent-process.ts";
 import { makeTestFolder } from "../fixtures/controller-run.ts";
@@ -93,6 +94,21 @@ describe
 			const told = folders.readLog() + JSON.stringify(await other.call("agent.status", {}));
 			expect(told).toMatch(/another name and password \(407\)/);
 			expect(told).not.toMatch(/s3cret|wrong-one/);
+		});
+
+		test("a percent sign in its password that begins no escape is sent as it is", async () => {
+			const heads: string[] = [];
+			const proxy = await proxyThat((socket, _target, head) => {
+				heads.push(head);
+				socket.end("HTTP/1.1 403 Forbidden\r\n\r\n");
+			});
+			const opened = openProxyTunnel(
+				new URL(`http://me:100%zz@127.0.0.1:${proxy.port}`),
+				"c:1",
+				AbortSignal.timeout(5_000),
+			);
+			await expect(opened).rejects.toMatchObject({ code: "proxy-failed" });
+			expect(heads.join()).toContain(`Basic ${Buffer.from("me:100%zz").toString("base64")}`);
 		});
 
 		test("one that refuses, closes, says garbage, floods or is not there is proxy-failed, and never a trust in it", async () => {
