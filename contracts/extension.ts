@@ -81,7 +81,7 @@ export const handlerEnvironmentFileSchema = z
 export const fileSystemFilterSchema = z
 	.strictObject({
 		/** Glob over the mount point, as path.posix.matchesGlob reads it. */
-		mountPoint: z.string().min(1).optional(),
+		mountPoint: z.string().min(1).max(4096).optional(),
 		fsType: z.string().min(1).optional(),
 		/** Kernel name or path of the device: `loop3` or `/dev/loop3`. */
 		device: z.string().min(1).optional(),

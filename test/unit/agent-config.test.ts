@@ -41,6 +41,11 @@ describe.skipIf(process.getuid?.() !== 0)("a configuration file", () => {
 		["with a relative folder", { version: 1, scriptsFolder: "scripts" }, /scriptsFolder.*absolute/],
 		["with a filter that matches all", { version: 1, fileSystems: { exclude: [{}] } }, /fileSystems\.exclude\.0/],
 		[
+			"with a filter that is longer than any path",
+			{ version: 1, fileSystems: { exclude: [{ mountPoint: `/${"a".repeat(70_000)}` }] } },
+			/fileSystems\.exclude\.0\.mountPoint/,
+		],
+		[
 			"with a filter of an unknown kind",
 			{ version: 1, fileSystems: { exclude: [{ path: "/" }] } },
 			/unknown key fileSystems\.exclude\.0\.path/,
