@@ -2,6 +2,7 @@ import { type ErrorCode, StillpointError } from "../contracts/errors.ts";
 
 /** Primary result codes of SQLite (sqlite.org/rescode.html): the low byte of the extended ones. */
 const codes: Readonly<Record<number, ErrorCode>> = {
+	1: "journal-corrupt", // SQLITE_ERROR: our statements are right, so a table is missing or the format is not known
 	5: "already-running", // SQLITE_BUSY
 	8: "state-unusable", // SQLITE_READONLY
 	10: "state-unusable", // SQLITE_IOERR
