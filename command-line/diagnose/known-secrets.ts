@@ -29,7 +29,7 @@ export async function readKnownSecrets({ stateDir, configFile, environment }: Se
 	const named = await Promise.all(credentialFiles(documents).map(readText));
 	const found = [
 		...own.flatMap(({ text }) => pemLines(text)),
-		...documents.flatMap((one) => secretsOf(one, false)),
+		...documents.flatMap(secretsOf),
 		...named.flatMap((text) => credentialsOf(text ?? "")),
 		...Object.entries(environment).flatMap(([name, value]) => (value === undefined ? [] : ofVariable(name, value))),
 	];
@@ -60,23 +60,27 @@ function pemLines(text: string): string[] {
 	return blocks.flatMap((one) => one.split("\n").filter((line) => /^[A-Za-z0-9+/=]{16,}$/.test(line)));
 }
 
-/** Values of secret names, and all that stands in protected settings. */
-function secretsOf(value: unknown, isSecret: boolean): string[] {
-	if (typeof value === "string") return isSecret ? linesOf(value) : passwordsOfUrl(value);
-	if (Array.isArray(value)) {
-		return value.flatMap((one, index) => {
-			const before = value[index - 1];
-			return secretsOf(
-				one,
-				isSecret || (typeof before === "string" && /^--?[\w-]+$/.test(before) && isSecretName(before)),
+/** Values of secret names, and all that stands in protected settings. However deep a document nests. */
+function secretsOf(document: unknown): string[] {
+	const found: string[] = [];
+	const left: { value: unknown; isSecret: boolean }[] = [{ value: document, isSecret: false }];
+	for (let one = left.pop(); one !== undefined; one = left.pop()) {
+		const { value, isSecret } = one;
+		if (typeof value === "string") found.push(...(isSecret ? linesOf(value) : passwordsOfUrl(value)));
+		else if (Array.isArray(value))
+			value.forEach(
+				(inner, index) => void left.push({ value: inner, isSecret: isSecret || namesSecret(value[index - 1]) }),
 			);
-		});
+		else if (typeof value === "object" && value !== null)
+			// A certificate is shown to everybody, and what `key` names in an enrolment is found by its lines.
+			for (const [name, inner] of Object.entries(value))
+				left.push({ value: inner, isSecret: isSecret || name === "protectedSettings" || isSecretName(name) });
 	}
-	if (typeof value !== "object" || value === null) return [];
-	return Object.entries(value).flatMap(([name, one]) => {
-		// A certificate is shown to everybody, and what `key` names in an enrolment is found by its lines.
-		return secretsOf(one, isSecret || name === "protectedSettings" || isSecretName(name));
-	});
+	return found;
+}
+
+function namesSecret(option: unknown): boolean {
+	return typeof option === "string" && /^--?[\w-]+$/.test(option) && isSecretName(option);
 }
 
 /** All of it, and each line: whatever is done to the line ends, these stay. Not what every PEM file has. */
@@ -87,17 +91,19 @@ function linesOf(value: string): string[] {
 
 function credentialFiles(documents: readonly unknown[]): string[] {
 	const found: string[] = [];
-	const walk = (value: unknown): void => {
-		if (Array.isArray(value)) {
-			value.forEach((one, index) => {
-				if (/^--[\w-]*credentials?[\w-]*$/.test(String(value[index - 1])) && typeof one === "string") found.push(one);
-				const own = typeof one === "string" ? /^--[\w-]*credentials?[\w-]*=(\/.*)$/.exec(one)?.[1] : undefined;
-				if (own !== undefined) found.push(own);
-				walk(one);
-			});
-		} else if (typeof value === "object" && value !== null) for (const one of Object.values(value)) walk(one);
-	};
-	for (const one of documents) walk(one);
+	const left: unknown[] = [...documents];
+	for (let value = left.pop(); value !== undefined; value = left.pop()) {
+		if (typeof value !== "object" || value === null) continue;
+		for (const inner of Object.values(value)) left.push(inner);
+		if (!Array.isArray(value)) continue;
+		value.forEach((one: unknown, index) => {
+			const before: unknown = value[index - 1];
+			if (typeof one !== "string") return;
+			if (typeof before === "string" && /^--[\w-]*credentials?[\w-]*$/.test(before)) found.push(one);
+			const own = /^--[\w-]*credentials?[\w-]*=(\/.*)$/.exec(one)?.[1];
+			if (own !== undefined) found.push(own);
+		});
+	}
 	return found.filter((path) => path.startsWith("/"));
 }
 

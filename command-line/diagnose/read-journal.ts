@@ -30,10 +30,19 @@ export function readJournal(stateDir: string): JournalExtract {
 			unsentReports: Number(all("SELECT count(*) AS count FROM outbox")[0]?.["count"] ?? 0),
 			reports: all(`SELECT jobId, report ${latest}`).map(({ jobId, report }) => ({
 				jobId: String(jobId),
-				report: JSON.parse(String(report)),
+				report: parseReport(String(report)),
 			})),
 		};
 	} finally {
 		database.close();
+	}
+}
+
+/** One that is damaged is shown as it is: the others are told all the same. */
+function parseReport(text: string): unknown {
+	try {
+		return JSON.parse(text);
+	} catch {
+		return text;
 	}
 }
