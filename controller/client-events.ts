@@ -49,7 +49,14 @@ export async function* followEvents(options: FollowOptions): AsyncGenerator<Cont
 			const mayComeBack = isAway || error.code === "rate-limited";
 			if (!mayComeBack || performance.now() - away.sinceMs > awayLimitMs) throw error;
 		}
-		await sleep(away.pauseMs * (0.5 + Math.random()), undefined, options.signal ? { signal: options.signal } : {});
+		await sleep(
+			away.pauseMs * (0.5 + Math.random()),
+			undefined,
+			options.signal ? { signal: options.signal } : {},
+		).catch((error: unknown) => {
+			options.signal?.throwIfAborted();
+			throw error;
+		});
 		away.pauseMs = Math.min(away.pauseMs * 2, longestPauseMs);
 	}
 }
