@@ -2,7 +2,7 @@
  * The agent as the third holder of a hold, beside the freezer and the extension: it has the directories open from
  * before the first freeze, and a deadline a little after theirs, at which it thaws by itself what may be ours.
  */
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StillpointError } from "../contracts/errors.ts";
 import type { FreezeTarget } from "../contracts/freezer-protocol.ts";
@@ -10,6 +10,7 @@ import { type FreezeCalls, loadFreezeCalls } from "../platform/linux/freeze-call
 import { removeLedger } from "../platform/linux/freezer/ledger-file.ts";
 import { findSuspects } from "../platform/linux/ledger-suspects.ts";
 import { findProcessIdentity, isSameProcessAlive, type ProcessIdentity } from "../platform/linux/process-identity.ts";
+import { restoreExpedited } from "../platform/linux/rcu-expedited.ts";
 import { type HeldTargets, openTargets, type RescueResult, rescueThaw } from "../platform/linux/rescue-thaw.ts";
 import { within } from "../platform/within.ts";
 import type { Log } from "./log.ts";
@@ -114,6 +115,7 @@ export function makeThirdHolder(given: {
 		} finally {
 			clearInterval(told);
 		}
+		restoreExpedited(dirname(ledgerPath));
 		// What is thawed must not be thawed once more by a later start: it could be somebody else's freeze by then.
 		removeLedger(ledgerPath);
 		letGo();

@@ -1,9 +1,11 @@
+import { dirname } from "node:path";
 import { StillpointError } from "../../contracts/errors.ts";
 import { mayBeOurs } from "../../contracts/freezer-protocol.ts";
 import type { FreezeCalls } from "../../platform/linux/freeze-calls.ts";
 import type { Freezer, FrozenEvent } from "../../platform/linux/freezer/freezer-client.ts";
 import { removeLedger } from "../../platform/linux/freezer/ledger-file.ts";
 import { findSuspects } from "../../platform/linux/ledger-suspects.ts";
+import { restoreExpedited } from "../../platform/linux/rcu-expedited.ts";
 import { type RescueResult, rescueThaw } from "../../platform/linux/rescue-thaw.ts";
 import type { HeldFolder } from "../../platform/linux/target-folders.ts";
 import type { Clock } from "./clock.ts";
@@ -113,6 +115,7 @@ export class FrozenWindow {
 		try {
 			await this.#rescueRound(freezer.exited, waiting);
 			await freezer.exited;
+			restoreExpedited(dirname(freezer.ledgerPath(jobId)));
 			const last = await this.#rescueRound(Promise.resolve(), waiting);
 			const failed = last.filter(({ result }) => result === "thaw-failed");
 			if (failed.length === 0) {

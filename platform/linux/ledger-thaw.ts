@@ -7,6 +7,7 @@ import { readBootId } from "./boot-id.ts";
 import { findLedger } from "./find-ledger.ts";
 import { removeLedger } from "./freezer/ledger-file.ts";
 import { isSameProcessAlive, type ProcessIdentity } from "./process-identity.ts";
+import { restoreExpedited } from "./rcu-expedited.ts";
 import { reopenTarget } from "./reopen-target.ts";
 import { holdTargets, type RescueResult, rescueThaw } from "./thaw-until-reaped.ts";
 
@@ -33,7 +34,8 @@ export type LedgerThawOptions = {
  * Thaws what earlier lives of Stillpoint left frozen, by the ledgers in `runDir`. Only what a ledger of this boot says
  * may be ours is touched, and no call is made that hangs on a frozen disk. A freezer that still runs is asked first.
  * Ledgers whose file systems all answered are removed, and those of another boot: that thawed everything. A file that is
- * no ledger of ours stays and is one result, with `ledger`: somebody must look.
+ * no ledger of ours stays and is one result, with `ledger`: somebody must look. `rcu_expedited` of a freezer that was
+ * killed is put back.
  * @throws `state-unusable` when the folder can't be read; a folder that does not exist is empty.
  */
 export async function thawFromLedgers(runDir: string, options: LedgerThawOptions = {}): Promise<LedgerThawResult[]> {
@@ -56,6 +58,8 @@ export async function thawFromLedgers(runDir: string, options: LedgerThawOptions
 		if (found.every((one) => one.result !== "thaw-failed")) removeLedger(path);
 		results.push(...found);
 	}
+	// Freezers that were killed have ended by now; one that still lives puts it back itself.
+	restoreExpedited(folder);
 	return results;
 }
 
