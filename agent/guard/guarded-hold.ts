@@ -47,6 +47,8 @@ export function guardHold(path: string, first: Ledger, options: GuardOptions): G
 	const followed = followLedger(path, first);
 	const { jobId, freezer } = first;
 	const held = new Map<string, HeldFolder>();
+	/** It answered 0: it was frozen, and is not any more. The next to freeze it is somebody else. */
+	const thawed = new Set<string>();
 	const giveUp = new AbortController();
 	const firstSeenMs = nowMs();
 	let opening: Promise<void> | undefined;
@@ -121,7 +123,10 @@ export function guardHold(path: string, first: Ledger, options: GuardOptions): G
 				parallel: options.parallel,
 				// Others rescue, too, and somebody else may freeze as soon as they are done.
 				calls: { thaw: async (fd) => (isSuspect(fd) ? options.calls.thaw(fd) : "EINVAL") },
-				onResult: (one) => tell(told, one),
+				onResult: (one) => {
+					if (one.result === "thawed") thawed.add(one.superblock);
+					tell(told, one);
+				},
 			},
 		);
 		const failed = results.filter(({ result }) => result === "thaw-failed").length;
@@ -141,7 +146,7 @@ export function guardHold(path: string, first: Ledger, options: GuardOptions): G
 
 	function suspects(): Ledger["fileSystems"] {
 		const now = followed.readNow();
-		return now.type === "over" ? [] : [...now.suspects];
+		return now.type === "over" ? [] : now.suspects.filter(({ superblock }) => !thawed.has(superblock));
 	}
 
 	function look(): number | undefined {
