@@ -31,6 +31,8 @@ export type FakeAgentOptions = Enrolled & {
 	readonly whenFrozen?: () => Promise<void>;
 	/** What it says is left of the hold: an agent whose freeze took long. */
 	readonly leftMs?: number;
+	/** Says that it wants to hear of each disk that is taken. */
+	readonly perDisk?: boolean;
 	/** Results of the controller's requests, by their method. */
 	readonly answers?: Readonly<Record<string, unknown>>;
 };
@@ -141,7 +143,8 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
 		const included = disks.filter(({ name }) =>
 			wanted === "all" ? true : "include" in wanted ? wanted.include.includes(name) : !wanted.exclude.includes(name),
 		);
-		say({ type: "prepared", jobId, disks: included, holdLimitMs: holdOf(order) });
+		const perDisk = options.perDisk === undefined ? {} : { perDisk: options.perDisk };
+		say({ type: "prepared", jobId, disks: included, holdLimitMs: holdOf(order), ...perDisk });
 	}
 
 	function holdOf(order: Order): number {
@@ -173,10 +176,17 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
 		}
 		const { type } = message;
 		if (type === "freeze") freeze(job);
+		else if (type === "taken") noteTaken(job, message);
 		else if (type === "done") takeDone(job, message);
 		else if (type === "described") takeDescribed(job, message);
 		else if (type === "release") undo(job, "snapshot-failed");
 		else if (type === "cancel") undo(job, message.code);
+	}
+
+	function noteTaken(job: Job, { disk }: Extract<ControllerMessage, { type: "taken" }>): void {
+		if (options.perDisk !== true) violations.push("taken was told to an agent that does not know it");
+		if (job.phase !== "frozen") violations.push(`taken while ${job.phase}`);
+		story.push(`taken:${disk.name}`);
 	}
 
 	function takeDone(job: Job, message: Extract<ControllerMessage, { type: "done" }>): void {
