@@ -38,6 +38,8 @@ export type RoundOutcome = {
 };
 
 const mostAttempts = 8;
+/** Enough to be seen in, and little beside the hold. */
+const slowReads = 2;
 
 export async function runRound(lane: Lane<SweepMachine>, round: Round, heartbeat: Heartbeat): Promise<RoundOutcome> {
 	const beganMs = performance.now();
@@ -73,7 +75,7 @@ async function tryRound(
 	const random = makeRandom(round.seed);
 	const sinceMs = monotonicMs();
 	const wanted = choosePhase(round, random);
-	await using aimed = await aim(lane, { ...wanted, jobId, holdLimitMs });
+	await using aimed = await aim(lane, { ...wanted, jobId, holdLimitMs, slowReads });
 	const { phase } = wanted;
 	const pids = {
 		agent: lane.agent.pid,

@@ -32,7 +32,7 @@ export async function strikeOne(scene: Scene, victim: One, fault: string): Promi
 			if (fault === "stopped") await sleep(stallMs);
 			if (letGo) send(identity, "SIGCONT");
 			else if (fault === "stopped" && isService) send(identity, "SIGKILL");
-			if (isService && !letGo) await untilGone(identity);
+			if (isService && !letGo) await untilEnded(scene, victim);
 		},
 		// Whoever was stopped must have been ended by those who waited for it.
 		check: async () => (lost && !isService ? endLeft(identity, victim) : []),
@@ -56,7 +56,7 @@ export async function strikeAll(scene: Scene, fault: string): Promise<Struck> {
 			}
 			await sleep(stallMs);
 			for (const one of all) if (fault === "stopped") send(one, "SIGKILL");
-			await Promise.all(all.filter((_, index) => names[index] !== "guard").map(untilGone));
+			await untilEnded(scene, "agent");
 		},
 		best: () => bestWithout(scene, "extension", true),
 	};
@@ -114,12 +114,10 @@ async function endLeft(identity: ProcessIdentity, victim: One): Promise<string[]
 	return [`the stopped ${victim} was left`];
 }
 
-async function untilGone(identity: ProcessIdentity): Promise<void> {
-	const endMs = performance.now() + endLimitMs;
-	while (isSameProcessAlive(identity)) {
-		if (performance.now() > endMs) throw new Error(`process ${identity.pid} did not end within ${endLimitMs} ms`);
-		await sleep(10);
-	}
+async function untilEnded({ lane }: Scene, victim: "agent" | "controller" | "guard"): Promise<void> {
+	const late = sleep(endLimitMs, "late", { ref: false });
+	if ((await Promise.race([lane[victim]?.exited, late])) === "late")
+		throw new Error(`${victim} did not end within ${endLimitMs} ms`);
 }
 
 function send(identity: ProcessIdentity, signal: NodeJS.Signals): void {

@@ -101,6 +101,8 @@ export async function strikeHugeWrite({ lane }: Scene): Promise<Struck> {
 	const bytes = Math.min(mostBytes, Math.floor(roomiest.bytes * 0.6));
 	const hand = startForeignHand("write", roomiest.folder, bytes);
 	return {
+		// Its image stays as large as it became.
+		spoils: true,
 		note: `${Math.round(bytes / 1024 / 1024)} MiB a write`,
 		async settle() {
 			await sleep(busyMs);

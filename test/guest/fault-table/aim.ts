@@ -33,11 +33,14 @@ export type Aim = {
 	readonly phase: Phase;
 	/** Whose process is wanted; undefined: none, and `pid` is 0. */
 	readonly component: Component | undefined;
+	/** So many reads of each of the controller's threads are slow while all is frozen; default: all. */
+	readonly slowReads?: number;
 	/** FIFREEZE is slow before it does its work; default: after it. */
 	readonly beforeFreeze?: boolean;
 };
 
-export async function aim(lane: Lane, { jobId, holdLimitMs, phase, component, beforeFreeze }: Aim): Promise<Aimed> {
+export async function aim(lane: Lane, wanted: Aim): Promise<Aimed> {
+	const { jobId, holdLimitMs, phase, component, slowReads, beforeFreeze } = wanted;
 	await using undo = new AsyncDisposableStack();
 	const needsTime: readonly Phase[] = ["freezing", "frozen", "thawing", "undoing"];
 	lane.scripts.setDurations({
@@ -72,7 +75,12 @@ export async function aim(lane: Lane, { jobId, holdLimitMs, phase, component, be
 		if (phase !== "frozen" && (phase !== "undoing" || component === "freezer"))
 			await slow(findProcess(lane, "freezer"), freezer);
 		if (phase === "frozen" || phase === "undoing")
-			await slow(lane.controller.pid, { calls: ["pread64"], delayMs: slowMs, paths });
+			await slow(lane.controller.pid, {
+				calls: ["pread64"],
+				delayMs: slowMs,
+				paths,
+				...(slowReads === undefined ? {} : { times: slowReads }),
+			});
 	}
 	if (phase === "undoing") {
 		await reach(lane, jobId, "frozen");

@@ -1,6 +1,6 @@
 /** One machine of the table or the sweep: a controller, an agent, and what it holds still. */
 import { cpSync, mkdirSync, readFileSync } from "node:fs";
-import { join, relative } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { enrol } from "../../../agent/link/enrolment.ts";
 import { makeHttpsTransport } from "../../../agent/link/https-transport.ts";
@@ -109,7 +109,8 @@ export async function openLane<M extends Machine>(options: LaneOptions<M>): Prom
 	});
 	const environment = { NODE_OPTIONS: "" };
 	const agentEnvironment = { ...environment, ...options.agentEnvironment?.(folders) };
-	const controllerState = join(root, "controller");
+	// On tmpfs: copies into it are no load of the disk that the machines lie on.
+	const controllerState = join(dirname(folders.flags.runDir), "controller");
 	const limits = { lateReportMs: 2_000, answerMs: 5_000, reportMs: 30_000 };
 	const now = { port: 0 } as {
 		port: number;
