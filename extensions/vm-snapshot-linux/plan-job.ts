@@ -13,6 +13,7 @@ import {
 	type PlannedFileSystem,
 	planFreeze,
 } from "../../platform/linux/freeze-plan.ts";
+import { groupByDisk } from "../../platform/linux/group-by-disk.ts";
 import { reachTargets } from "../../platform/linux/reach-targets.ts";
 import { fileSystemNode, reach } from "../../platform/linux/stack-graph.ts";
 import { readStorageFacts } from "../../platform/linux/storage-facts.ts";
@@ -38,6 +39,8 @@ export type JobPlan = {
 	readonly watched: WatchedDevices;
 	/** Superblock to those of `targets` that it stores on: it can't be thawed before them. */
 	readonly below: ReadonlyMap<string, readonly string[]>;
+	/** Superblocks of `targets` in groups that share no disk with each other. */
+	readonly groups: readonly (readonly string[])[];
 	/** Superblock and UUID of all that the plan knew as writable, to tell what appears later. */
 	readonly known: ReadonlySet<string>;
 };
@@ -87,6 +90,10 @@ export async function planJob(
 		maybeStill: still,
 		watched: new Map([...watchedDevices(facts)].filter(([superblock]) => planned.has(superblock))),
 		below: lowerFileSystems(
+			fileSystems.map(({ superblock }) => superblock),
+			plan.graph,
+		),
+		groups: groupByDisk(
 			fileSystems.map(({ superblock }) => superblock),
 			plan.graph,
 		),

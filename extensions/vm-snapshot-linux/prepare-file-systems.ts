@@ -6,6 +6,7 @@ import { findExclusiveOperations } from "../../platform/linux/exclusive-operatio
 import type { FreezeCalls } from "../../platform/linux/freeze-calls.ts";
 import type { Freezer } from "../../platform/linux/freezer/freezer-client.ts";
 import { type HeldTargets, openTargets } from "../../platform/linux/rescue-thaw.ts";
+import type { HeldFolder } from "../../platform/linux/target-folders.ts";
 import { findFrozen } from "../../platform/linux/write-probe.ts";
 import { untilAborted } from "./abort-reasons.ts";
 import type { Clock } from "./clock.ts";
@@ -21,7 +22,12 @@ const frozenProbeLimitMs = 2_000;
 const exclusiveWaitLimitMs = 30_000;
 const exclusivePollMs = 200;
 
-export type PreparedFileSystems = { readonly held: HeldTargets; readonly markers: HoldMarkers };
+export type PreparedFileSystems = {
+	readonly held: HeldTargets;
+	/** The folders of `held`, in groups that share no disk with each other. */
+	readonly groups: readonly (readonly HeldFolder[])[];
+	readonly markers: HoldMarkers;
+};
 
 /**
  * Everything that can be slow, before the window: directories opened here and in the freezer, exclusive operations
@@ -51,19 +57,20 @@ export async function prepareFileSystems(
 			details: { superblock: fault.target.superblock },
 		});
 	}
+	const groups = plan.groups.map((group) => held.folders.filter(({ target }) => group.includes(target.superblock)));
 	const markers = probeWrites(held, given);
 	await Promise.all([
 		untilAborted(freezerReady, signal),
 		waitForExclusiveOperations(plan, Math.min(exclusiveWaitLimitMs, record.request.order.prepareLimitMs / 2), signal),
 		markers.then(() =>
-			syncWhileItPays(held.folders, calls, {
+			syncWhileItPays(groups, calls, {
 				clock,
 				signal,
 				onSync: (superblock, syncMs) => record.addSync(superblock, syncMs),
 			}),
 		),
 	]);
-	return { held, markers: await markers };
+	return { held, groups, markers: await markers };
 }
 
 async function probeWrites(

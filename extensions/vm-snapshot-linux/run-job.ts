@@ -20,7 +20,7 @@ import { prepareApplications } from "./script-runner/prepare-applications.ts";
 import { predictStall, requireWithinBudget, waitForQuietMoment } from "./stall-budget.ts";
 import type { StartedJob } from "./started-job.ts";
 import { countWritesBefore, type WriteCounts } from "./still-file-systems.ts";
-import { syncWhileItPays } from "./sync-file-systems.ts";
+import { syncTogether, syncWhileItPays } from "./sync-file-systems.ts";
 import { takesDisksApart } from "./taken-disks.ts";
 
 const describedLimitMs = 30_000;
@@ -75,13 +75,9 @@ async function makeSnapshot(job: Job): Promise<void> {
 	const go = await host.commands.wait(["freeze", "release"], preparing);
 	if (go.type === "release") throw whyReleased(go);
 	record.predictedMs = go.predictedMs;
+	const onSync = (superblock: string, syncMs: number) => record.addSync(superblock, syncMs);
 	const sync = async () => {
-		if (prepared === undefined) return;
-		await syncWhileItPays(prepared.held.folders, calls, {
-			clock,
-			signal: preparing,
-			onSync: (superblock, syncMs) => record.addSync(superblock, syncMs),
-		});
+		if (prepared !== undefined) await syncWhileItPays(prepared.groups, calls, { clock, signal: preparing, onSync });
 	};
 	if (prepared !== undefined) await waitForQuietMoment(job, sync, preparing);
 
@@ -97,6 +93,7 @@ async function makeSnapshot(job: Job): Promise<void> {
 	);
 	preparing.throwIfAborted();
 	if (prepared !== undefined) {
+		await syncTogether(prepared.held.folders, calls, { clock, signal: preparing, onSync });
 		requireWithinBudget(job);
 		record.predictedStallMs = predictStall(job);
 	}

@@ -1,13 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { StillpointError } from "../../contracts/errors.ts";
 import type { Because } from "../../contracts/report.ts";
-import { deadlineSignal, untilAborted } from "../../extensions/vm-snapshot-linux/abort-reasons.ts";
-import type { Clock } from "../../extensions/vm-snapshot-linux/clock.ts";
+import { untilAborted } from "../../extensions/vm-snapshot-linux/abort-reasons.ts";
 import type { Verdict } from "../../extensions/vm-snapshot-linux/consistency-verdict.ts";
 import { HoldAnswers } from "../../extensions/vm-snapshot-linux/hold-answers.ts";
 import { judgeFailure } from "../../extensions/vm-snapshot-linux/judge-failure.ts";
-import { syncWhileItPays } from "../../extensions/vm-snapshot-linux/sync-file-systems.ts";
-import type { HeldFolder } from "../../platform/linux/target-folders.ts";
 
 describe("whether a verdict fails the job", () => {
 	function verdict(achieved: Verdict["achieved"], held: Verdict["held"], ...because: Because[]): Verdict {
@@ -61,40 +58,6 @@ describe("the answers of a hold", () => {
 		answers.note({ type: "fileSystem", superblock: "7:1", result: "freezing", ...times });
 		expect(answers.evidence(["7:1"])).toMatchObject([{ thaw: { result: "not-frozen" } }]);
 		expect(answers.freezes.size).toBe(0);
-	});
-});
-
-describe("the sync before the freeze", () => {
-	const folder = { target: { superblock: "7:1" }, fd: 3 } as HeldFolder;
-
-	/** Each round takes as long as the list says. */
-	async function rounds(...tookMs: number[]): Promise<number> {
-		let nowMs = 0;
-		let calls = 0;
-		const clock: Clock = { nowMs: () => nowMs, utcNow: () => new Date(0) };
-		const sync = () => {
-			nowMs += tookMs[calls] ?? 0;
-			calls += 1;
-			return Promise.resolve(undefined);
-		};
-		const signal = new AbortController().signal;
-		await syncWhileItPays([folder], { sync }, { clock, signal, onSync: () => undefined });
-		return calls;
-	}
-
-	test("is repeated while a round takes much less than the one before", async () => {
-		expect(await rounds(2)).toBe(1);
-		expect(await rounds(4000, 900, 200, 10)).toBe(4);
-		expect(await rounds(4000, 3000, 2000)).toBe(2);
-		expect(await rounds(8000, 3000, 1400, 600, 290, 140)).toBe(5);
-	});
-
-	test("that hangs is waited for no longer than the signal says", async () => {
-		using limit = deadlineSignal(20, () => new StillpointError("deadline-passed", "enough"));
-		const clock: Clock = { nowMs: () => 0, utcNow: () => new Date(0) };
-		const sync = () => new Promise<undefined>(() => undefined);
-		const syncing = syncWhileItPays([folder], { sync }, { clock, signal: limit.signal, onSync: () => undefined });
-		await expect(syncing).rejects.toMatchObject({ code: "deadline-passed" });
 	});
 });
 
