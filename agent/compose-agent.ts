@@ -16,6 +16,7 @@ import { findSnapshotExtension, requireSnapshotExtension } from "./extension-hos
 import { azureLimits } from "./extension-host/host-ports.ts";
 import { startSnapshotCommand } from "./extension-host/run-snapshot.ts";
 import { findStatusReport, statusPath, trimStatusFiles, writeStatusReport } from "./extension-host/status-file.ts";
+import { findGuard } from "./guard/guard-file.ts";
 import { cappedHoldMs, cappedStallMs } from "./hold-cap.ts";
 import { makeInventory } from "./inventory.ts";
 import { type JobRecords, makeJobRecords } from "./job-records.ts";
@@ -155,6 +156,7 @@ export function composeAgent(base: AgentBase): Part[] {
 		const summary = job === undefined ? undefined : records.find(job.order.jobId)?.summary;
 		const link = { enrolled: false, connected: false, ...parts.link?.state };
 		const { installed } = require(parts.extensions);
+		const guard = findGuard(runDir);
 		return {
 			schemaVersion: 1,
 			version,
@@ -166,6 +168,7 @@ export function composeAgent(base: AgentBase): Part[] {
 				unsentReports: reports.due,
 				...(reports.heldBack === 0 || forController !== undefined ? {} : { heldBackReports: reports.heldBack }),
 			},
+			...(guard === undefined ? {} : { guard }),
 			extensions: installed.map(({ name, version, state }) => ({ name, version, state })),
 			...(summary === undefined ? {} : { job: summary }),
 			frozen: (job?.frozenMountPoints() ?? []).map((mountPoint) => ({

@@ -20,6 +20,7 @@ export function renderStatus(status: AgentStatus, page: Page, nowMs: number): st
 	if (frozen.length > 0)
 		rows.push(["FROZEN", { text: frozen.map((one) => `${one.mountPoint} (${one.state})`).join(", "), tone: "bad" }]);
 	else rows.push(["frozen", "nothing by us"]);
+	rows.push(["guard", guardCell(status.guard)]);
 	rows.push([
 		"agent",
 		`${status.version} on ${status.hostname}, pid ${status.pid}, since ${humanTime(status.startedAt)}`,
@@ -28,6 +29,12 @@ export function renderStatus(status: AgentStatus, page: Page, nowMs: number): st
 	const lines = [`${paint(protection.state.toUpperCase(), tones[protection.state], page)}${since}`, fields(rows, page)];
 	if (lastJobs.length > 0) lines.push("", "Last jobs", renderJobs(lastJobs.slice(0, jobsShown), page));
 	return lines.join("\n");
+}
+
+function guardCell(guard: AgentStatus["guard"]): Cell {
+	if (guard === undefined) return { text: "none runs: start one, stillpoint guard run", tone: "warn" };
+	if (guard.stopped) return { text: `stopped by a signal, pid ${guard.pid}`, tone: "warn" };
+	return `pid ${guard.pid}, since ${humanTime(guard.since)}`;
 }
 
 function protectionRows({ why, lastGood, wanted }: Protection, nowMs: number): [string, Cell][] {

@@ -52,6 +52,8 @@ export const agentStatusSchema = z.object({
 		/** The controller's clock less ours, when they differ much. */
 		clockDifferenceMs: z.number().optional(),
 	}),
+	/** The process that thaws when all others are gone. Absent: none runs. `stopped`: it guards nothing until it goes on. */
+	guard: z.object({ pid: z.int(), since: z.iso.datetime(), stopped: z.boolean() }).optional(),
 	extensions: z.array(z.object({ name: z.string(), version: z.string(), state: z.string() })),
 	/** The job that runs, if any, and what may be frozen by it. */
 	job: jobSummarySchema.optional(),

@@ -5,6 +5,7 @@
 import { readdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { checkConfig } from "../../agent/check-config.ts";
+import { findGuard } from "../../agent/guard/guard-file.ts";
 import type { LoadedConfig } from "../../agent/load-config.ts";
 import type { Check, Finding } from "../../contracts/check.ts";
 import type { DiskSelection } from "../../contracts/order.ts";
@@ -19,6 +20,7 @@ import { clusterPrograms, readClusterFindings } from "./cluster-timeouts.ts";
 import { foreseeDisks } from "./foresee-disks.ts";
 import { frozenFindings, refuseToFreeze, triedFinding, unprobedFindings } from "./freeze-findings.ts";
 import { probeTargets, readOurFreezes, tellFrozen } from "./frozen-now.ts";
+import { guardFinding } from "./guard-finding.ts";
 import { diskFinding, judgeCheck } from "./judge-check.ts";
 import { mayBeFreezer, otherFreezerFindings } from "./other-freezers.ts";
 import { findWithin } from "./part.ts";
@@ -56,6 +58,7 @@ export async function checkMachine(options: CheckOptions): Promise<Check> {
 		const snapshotExtension = config.extensions.snapshot;
 		return await agentFindings(agent.status, { folders, snapshotExtension, nowMs: Date.now() });
 	});
+	await part("guard", async () => [guardFinding(findGuard(folders.runDir))]);
 	await part("config", () => configFindings(options));
 
 	onStep("planning");

@@ -17,6 +17,7 @@ import { type LocalHandlers, serveLocalChannel } from "../../platform/local-chan
 import { freeze, type LoopFileSystem, makeLoopFileSystem, startGuard, thaw } from "../fixtures/loop-file-system.ts";
 import { runInMemory } from "../fixtures/memory-context.ts";
 import { poll } from "../fixtures/poll.ts";
+import { startProductGuard } from "../fixtures/product-guard.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
 import { makeSourceExtension } from "../fixtures/source-extension.ts";
 
@@ -263,13 +264,15 @@ describe.skipIf(missing)(`stillpoint check${missing ? `: ${missing}` : ""}`, () 
 		expect(await thaw(lower.mountPoint)).toBe(false);
 	});
 
-	test("protected, where agent and extension are there and nothing is in the way", async () => {
+	test("protected, where agent, guard and extension are there and nothing is in the way", async () => {
 		const extensions = join(dir, "state", "extensions");
 		mkdirSync(extensions, { recursive: true, mode: 0o700 });
 		const config = join(makeSourceExtension(extensions), "config");
 		mkdirSync(config);
 		writeFileSync(join(config, "HandlerState"), "Enabled");
 		await using _agent = await serveStatus({});
+		expect(statusOf((await check()).found(), "guard")).toBe("warn");
+		await using _guard = await startProductGuard(runDir);
 		const { found, status } = await check();
 		const one = found();
 		// How much data waits to be written is this machine's own.

@@ -53,9 +53,9 @@ describe.skipIf(missing)(`nothing of ours is left but the guard${missing ? `: ${
 		const scripts = join(dir, "scripts.d");
 		mkdirSync(scripts, { mode: 0o755 });
 		const script = join(dir, "hold.sh");
-		writeFileSync(script, '#!/bin/sh\necho "STILLPOINT held"\nexec cat >/dev/null\n');
+		writeFileSync(script, '#!/bin/sh\necho ready\nexec cat >/dev/null\n');
 		chmodSync(script, 0o755);
-		const dropIn = { version: 1, application: "app", order: 50, pre: { command: [script], deadlineMs: 5_000 } };
+		const dropIn = { version: 1, application: "app", order: 50, session: { command: [script], deadlineMs: 5_000 } };
 		writeFileSync(join(scripts, "50-app.json"), JSON.stringify(dropIn), { mode: 0o600 });
 		return scripts;
 	}
@@ -65,7 +65,7 @@ describe.skipIf(missing)(`nothing of ours is left but the guard${missing ? `: ${
 		const agent = stack.use(await startAgent(folders));
 		const asker = stack.use(await connectAsker(agent));
 		const disks = { include: [lower.device, upper.device].map((device) => device.replace("/dev/", "")) };
-		const order = { disks, holdLimitMs, level: "file-system", acceptLevel: "crash" } as const;
+		const order = { disks, holdLimitMs, level: "application", acceptLevel: "crash" } as const;
 		expect(await asker.order(jobId, order)).toMatchObject({ type: "accepted" });
 		await asker.until("prepared", jobId, 30_000);
 		await asker.tell(jobId, "freeze");
@@ -89,6 +89,8 @@ describe.skipIf(missing)(`nothing of ours is left but the guard${missing ? `: ${
 		expect(await isWritable(upper.mountPoint, 200)).toBe(false);
 		const pids = sendAll(agent, "SIGKILL");
 		expect(pids).toContain(freezer);
+		// Agent, extension, freezer, and what the script became.
+		expect(pids.length).toBeGreaterThanOrEqual(4);
 		expect(await writable(holdLimitMs)).toBe(true);
 		await agent.exited;
 		await poll(() => existsSync(join(folders.flags.runDir, "freezes", `${jobId}.json`))).toBe(false);
