@@ -11,6 +11,9 @@ const planners = ["freeze-plan", "freezer"].map((name) => `test/guest/${name}.te
 /** It keeps a core busy for its whole time: `npm run test:faults` runs it with the machine for itself. */
 const faults = ["test/guest/fault-table.test.ts"];
 
+/** It strikes machines of its own side by side, and watches the one switch that they share: last, and alone. */
+const sweep = ["test/guest/fault-sweep.test.ts"];
+
 /** What begins last must not be what takes longest. In each ring: minutes first, then seconds; the rest by size. */
 const longest = [
 	["verify", "demo", "azure-guest-faults", "azure-guest", "snapshot-exclusive", "agent-faults"],
@@ -32,7 +35,7 @@ class LongestFirst extends BaseSequencer {
 }
 
 /**
- * The rings, from quick to real, in three groups one after another. `guest` mounts and freezes loop images of each
+ * The rings, from quick to real, in four groups one after another. `guest` mounts and freezes loop images of each
  * file's own; it runs after the others and with fewer files at a time, because it looks at deadlines of seconds while
  * it copies images. Most of their time tests wait for processes, sockets and deadlines: more files than cores at a
  * time keep two cores busy.
@@ -80,10 +83,20 @@ export default defineConfig({
 					env,
 					name: "guest",
 					include: ["test/guest/**/*.test.ts"],
-					exclude: [...planners, ...faults],
+					exclude: [...planners, ...faults, ...sweep],
 					testTimeout: 120_000,
 					hookTimeout: 120_000,
 					sequence: { groupOrder: 2 },
+				},
+			},
+			{
+				test: {
+					env,
+					name: "sweep",
+					include: sweep,
+					testTimeout: 300_000,
+					hookTimeout: 120_000,
+					sequence: { groupOrder: 3 },
 				},
 			},
 			{ test: { env, name: "faults", include: faults, testTimeout: 120_000, hookTimeout: 120_000 } },

@@ -7,6 +7,7 @@
  *   --resume FILE   where the sweep keeps what is done; default: a file of the seed below node_modules/.cache
  *   --lanes L       machines side by side
  */
+import { spawnSync } from "node:child_process";
 import { randomInt } from "node:crypto";
 import { mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -36,6 +37,7 @@ async function main(): Promise<number> {
 	const { values } = parseArgs({
 		options: { rounds: number, seed: number, round: number, block: number, resume: number, lanes: number },
 	});
+	if (process.argv.length === 2) return runTable();
 	const only = parseCount("round", values.round);
 	const block = parseCount("block", values.block);
 	const isReplay = only !== undefined || block !== undefined;
@@ -82,6 +84,11 @@ async function main(): Promise<number> {
 	} finally {
 		rmSync(programs, { recursive: true, force: true });
 	}
+}
+
+function runTable(): number {
+	const program = resolve(import.meta.dirname, "run-tests.ts");
+	return spawnSync(process.execPath, [program, "--project=faults"], { stdio: "inherit" }).status ?? 1;
 }
 
 function fileOf(seed: number): string {

@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { bundleInto } from "./fixtures/bundle.ts";
 import { compiledFolder } from "./fixtures/compiled-folder.ts";
+import { testPrograms } from "./fixtures/programs.ts";
 import { missingTools, packagesOf } from "./fixtures/required-tools.ts";
 
 type JsonReport = {
@@ -34,6 +35,9 @@ const everything = [
 	"mariadbd",
 	"mariadb",
 	"redis-cli",
+	"nbdkit",
+	"nbdfuse",
+	"fusermount3",
 	"root",
 ];
 const say = (line: string) => void process.stdout.write(`${line}\n`);
@@ -46,10 +50,7 @@ async function main(): Promise<number> {
 	try {
 		// What former runs compiled lay in folders of their own, and would be kept for ever.
 		rmSync(compiledFolder, { recursive: true, force: true });
-		await bundleInto(folder, {
-			"run-agent-process": "test/fixtures/run-agent-process.ts",
-			"run-controller-process": "test/fixtures/run-controller-process.ts",
-		});
+		await bundleInto(folder, testPrograms);
 		return runRings(process.argv.slice(2), process.env["CI"] === "true", folder);
 	} finally {
 		rmSync(folder, { recursive: true, force: true });

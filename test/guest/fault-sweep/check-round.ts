@@ -59,7 +59,8 @@ function checkReport({ job, struck }: RoundLook, best: Level): string[] {
 
 /** What the controller was told is what the agent keeps. */
 async function checkDelivered(lane: Lane, jobId: string, job: ControllerJob | undefined): Promise<string[]> {
-	const own = await lane.call("job.report", { jobId }).then(
+	// A job that was lowered went on under another name.
+	const own = await lane.call("job.report", { jobId: job?.report?.jobId ?? jobId }).then(
 		({ report }) => report,
 		() => undefined,
 	);
