@@ -1,5 +1,5 @@
 import { type FileSystemKind, kindOfFileSystem } from "./file-system-types.ts";
-import { findMountOf } from "./mount-lookup.ts";
+import { indexMounts } from "./mount-lookup.ts";
 import type { Mount } from "./mount-table.ts";
 import { fileSystemNode, type StackGraph, type StackNode } from "./stack-graph.ts";
 import type { StorageFacts } from "./storage-facts.ts";
@@ -33,12 +33,14 @@ export function buildStackGraph(facts: StorageFacts): StackGraph {
 /** An overlay has no storage of its own, but what lies on it lies on the file systems of its layers. */
 function findOverlayLowers(facts: StorageFacts): Map<string, string[]> {
 	const lowers = new Map<string, string[]>();
-	for (const mounts of [facts.mounts, ...facts.namespaces.map((namespace) => namespace.mounts)])
+	for (const mounts of [facts.mounts, ...facts.namespaces.map((namespace) => namespace.mounts)]) {
+		const lookup = indexMounts(mounts);
 		for (const mount of mounts) {
 			if (mount.fsType !== "overlay" || lowers.has(mount.superblock)) continue;
-			const layers = overlayFolders(mount).flatMap((path) => findMountOf(mounts, path)?.superblock ?? []);
+			const layers = overlayFolders(mount).flatMap((path) => lookup.find(path)?.superblock ?? []);
 			lowers.set(mount.superblock, [...new Set(layers)].filter((one) => one !== mount.superblock).map(fileSystemNode));
 		}
+	}
 	return lowers;
 }
 

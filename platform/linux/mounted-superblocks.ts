@@ -1,4 +1,4 @@
-import { isVisible } from "./mount-lookup.ts";
+import { indexMounts } from "./mount-lookup.ts";
 import type { Mount } from "./mount-table.ts";
 import type { StorageFacts } from "./storage-facts.ts";
 
@@ -53,10 +53,11 @@ export function groupMounts(facts: Pick<StorageFacts, "mounts" | "namespaces" | 
 }
 
 function see(mounts: readonly Mount[], prefix: string, own: boolean): Seen[] {
+	const lookup = indexMounts(mounts);
 	return mounts.map((mount) => ({
 		mount,
 		openPath: `${prefix}${mount.mountPoint}`,
-		visible: isVisible(mounts, mount),
+		visible: lookup.isVisible(mount),
 		own,
 	}));
 }

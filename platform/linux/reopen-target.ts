@@ -1,5 +1,5 @@
 import type { FreezeTarget } from "../../contracts/freezer-protocol.ts";
-import { isVisible } from "./mount-lookup.ts";
+import { indexMounts } from "./mount-lookup.ts";
 import { readOtherMountNamespaces } from "./mount-namespaces.ts";
 import { type Mount, readMountTable } from "./mount-table.ts";
 import { isSameProcessAlive, type ProcessIdentity } from "./process-identity.ts";
@@ -36,7 +36,8 @@ async function findOtherPaths(superblock: string): Promise<string[]> {
 }
 
 function visiblePaths(mounts: readonly Mount[], superblock: string, prefix: string): string[] {
+	const lookup = indexMounts(mounts);
 	return mounts
-		.filter((mount) => mount.superblock === superblock && isVisible(mounts, mount))
+		.filter((mount) => mount.superblock === superblock && lookup.isVisible(mount))
 		.map((mount) => `${prefix}${mount.mountPoint}`);
 }

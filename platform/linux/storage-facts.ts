@@ -4,7 +4,7 @@ import { kindOfFileSystem, parseNoDeviceTypes } from "./file-system-types.ts";
 import type { FreezeCalls } from "./freeze-calls.ts";
 import { type LiveSuperblocks, readLiveSuperblocks } from "./live-superblocks.ts";
 import { findLoopCarrier } from "./loop-carrier.ts";
-import { findMountOf, isVisible } from "./mount-lookup.ts";
+import { findMountOf, indexMounts } from "./mount-lookup.ts";
 import { type NamespaceMounts, readOtherMountNamespaces } from "./mount-namespaces.ts";
 import { type Mount, readMountTable } from "./mount-table.ts";
 import { findOpenDescriptors } from "./open-descriptors.ts";
@@ -101,7 +101,7 @@ function findHidden(
 ): Mount[] {
 	const tables = [mounts, ...namespaces.map((namespace) => namespace.mounts)];
 	const visible = new Set(
-		tables.flatMap((table) => table.filter((mount) => isVisible(table, mount)).map((mount) => mount.superblock)),
+		tables.flatMap((table) => table.filter(indexMounts(table).isVisible).map((mount) => mount.superblock)),
 	);
 	const stored = new Set(fileSystems.filter((one) => one.devices.length > 0).map((one) => one.superblock));
 	return tables.flat().filter(({ superblock }) => stored.has(superblock) && !visible.has(superblock));

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { findMountOf, isVisible } from "../../platform/linux/mount-lookup.ts";
 import { parseMountInfo } from "../../platform/linux/mount-table.ts";
+import { groupMounts } from "../../platform/linux/mounted-superblocks.ts";
 
 const good = "36 35 98:0 /sub /mnt/a rw,noatime shared:1 master:2 - ext4 /dev/sda1 rw,errors=continue";
 
@@ -87,6 +88,21 @@ describe("looking up a path in the mount table", () => {
 			"8:2",
 			"8:3",
 		]);
+	});
+
+	it("tens of thousands of mounts, as anybody may make them, are looked up at once", () => {
+		const flat = Array.from(
+			{ length: 30_000 },
+			(_, index) => `${index + 2} 1 0:${index} / /run/m${index} rw - tmpfs t rw`,
+		);
+		const many = parseMountInfo(["1 1 8:1 / / rw - ext4 a rw", ...flat].join("\n"));
+		const mounted = groupMounts({
+			mounts: many,
+			namespaces: [{ pid: 7, namespace: "n", mounts: many }],
+			descriptors: {},
+		});
+		expect(mounted).toHaveLength(30_001);
+		expect(mounted.every(({ reaches }) => reaches.length === 2)).toBe(true);
 	});
 
 	it("a table that leads in a circle ends", () => {
