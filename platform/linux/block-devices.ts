@@ -24,14 +24,14 @@ export type BlockDevice = {
 const sysfs = "/sys/dev/block";
 
 /** All block devices. Reads sysfs only; a device that goes away meanwhile is left out. */
-export async function readBlockDevices(): Promise<BlockDevice[]> {
-	const numbers = await readdir(sysfs);
-	const devices = await Promise.all(numbers.map((number) => readBlockDevice(number).catch(() => undefined)));
+export async function readBlockDevices(from = sysfs): Promise<BlockDevice[]> {
+	const numbers = await readdir(from);
+	const devices = await Promise.all(numbers.map((number) => readBlockDevice(from, number).catch(() => undefined)));
 	return devices.filter((device) => device !== undefined);
 }
 
-async function readBlockDevice(number: string): Promise<BlockDevice> {
-	const folder = await realpath(`${sysfs}/${number}`);
+async function readBlockDevice(from: string, number: string): Promise<BlockDevice> {
+	const folder = await realpath(`${from}/${number}`);
 	const partition = (await readWord(`${folder}/partition`)) !== undefined;
 	const partitionOf = partition ? await readWord(`${dirname(folder)}/dev`) : undefined;
 	const backingFile = partition ? undefined : await readLine(`${folder}/loop/backing_file`);
