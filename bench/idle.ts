@@ -1,7 +1,8 @@
-import { readdir, readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Form, startBenchAgent } from "./bench-agent.ts";
+import { type BenchAgent, type Form, startBenchAgent } from "./bench-agent.ts";
 import { round } from "./figures.ts";
+import { type ProcessUse, readProcessUse } from "./process-use.ts";
+import { makeBenchFolders } from "./scratch-folders.ts";
 
 export type Idle = {
 	form: Form;
@@ -10,48 +11,50 @@ export type Idle = {
 	residentMiB: number;
 	cpuPercentOfCore: number;
 	diskWriteBytes: number;
-	descriptors: string;
+	descriptors: number;
+	threads: number;
+	children: number;
+	/** CPU below 0.1 % of a core, and no byte written to a disk. */
+	goal: "met" | "MISSED";
 };
 
-/** What an agent that nobody asks anything costs: memory after settling, CPU and disk writes over a while. */
+const cpuGoalPercent = 0.1;
+const settleMs = 10_000;
+const kinds = [
+	["bundled", false],
+	["bundled", true],
+	["unbundled", false],
+] as const;
+
+/** What agents that nobody asks anything cost, all at the same time: memory after settling, CPU and disk writes. */
 export async function measureIdle(seconds: number, signal: AbortSignal): Promise<Idle[]> {
-	const results: Idle[] = [];
-	for (const [form, linked] of [
-		["bundled", false],
-		["bundled", true],
-		["unbundled", false],
-	] as const) {
-		await using agent = await startBenchAgent({ form, linked, signal });
-		const { pid } = agent.program;
-		await sleep(5_000, undefined, { signal });
-		const before = await readUse(pid);
-		await sleep(seconds * 1000, undefined, { signal });
-		const after = await readUse(pid);
-		results.push({
+	await using undo = new AsyncDisposableStack();
+	const agents: BenchAgent[] = [];
+	for (const [form, linked] of kinds) {
+		const folders = undo.use(await makeBenchFolders((seconds + 600) * 1000));
+		agents.push(undo.use(await startBenchAgent({ form, linked, folders, mountPoints: [folders.images], signal })));
+	}
+	await sleep(settleMs, undefined, { signal });
+	const read = () => Promise.all(agents.map(({ program }) => readProcessUse(program.pid)));
+	const [fromMs, before] = [performance.now(), await read()];
+	await sleep(seconds * 1000, undefined, { signal });
+	const [untilMs, after] = [performance.now(), await read()];
+	return kinds.map(([form, linked], index) => {
+		const used = after[index] as ProcessUse;
+		const since = before[index] as ProcessUse;
+		const cpuPercentOfCore = ((used.cpuMs - since.cpuMs) / (untilMs - fromMs)) * 100;
+		const diskWriteBytes = used.diskWriteBytes - since.diskWriteBytes;
+		return {
 			form,
 			link: linked ? "connected" : "none",
 			seconds,
-			residentMiB: round(after.residentKiB / 1024),
-			cpuPercentOfCore: round(((after.cpuTicks - before.cpuTicks) / ticksPerSecond / seconds) * 100),
-			diskWriteBytes: after.writeBytes - before.writeBytes,
-			descriptors: String(after.descriptors),
-		});
-	}
-	return results;
-}
-
-/** USER_HZ of proc(5). */
-const ticksPerSecond = 100;
-
-async function readUse(pid: number) {
-	const status = await readFile(`/proc/${pid}/status`, "utf8");
-	const stat = await readFile(`/proc/${pid}/stat`, "utf8");
-	const io = await readFile(`/proc/${pid}/io`, "utf8");
-	const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-	return {
-		residentKiB: Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]),
-		cpuTicks: Number(fields[11]) + Number(fields[12]),
-		writeBytes: Number(/^write_bytes: (\d+)/m.exec(io)?.[1]),
-		descriptors: (await readdir(`/proc/${pid}/fd`)).length,
-	};
+			residentMiB: round(used.residentKiB / 1024),
+			cpuPercentOfCore: Number(cpuPercentOfCore.toFixed(3)),
+			diskWriteBytes,
+			descriptors: used.descriptors,
+			threads: used.threads,
+			children: used.children,
+			goal: cpuPercentOfCore < cpuGoalPercent && diskWriteBytes === 0 ? "met" : "MISSED",
+		};
+	});
 }

@@ -1,82 +1,78 @@
+import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
-import { connectLocalAgent } from "../command-line/local-agent.ts";
-import { orderSchema } from "../contracts/order.ts";
-import { type BenchAgent, type Form, startBenchAgent } from "./bench-agent.ts";
-import { round, type Spread, spreadOf } from "./figures.ts";
+import { makeLoopFileSystem } from "../test/fixtures/loop-file-system.ts";
+import { type Form, startBenchAgent } from "./bench-agent.ts";
+import { type Spread, spreadOf } from "./figures.ts";
+import { holdOnce } from "./hold-once.ts";
+import { openControllerSnapshots } from "./hold-through-controller.ts";
+import { makeBenchFolders } from "./scratch-folders.ts";
 
 export type OrderToFrozen = {
 	form: Form;
+	through: "local call" | "controller";
 	load: "idle" | "busy";
 	rounds: number;
+	/** Of the asker: the order sent until `frozen` is received. */
 	orderToFrozenMs: Spread;
+	/** The agent's own figure, first freeze call to last thaw answer; through the controller with the copy of the image. */
 	frozenStallMs: Spread;
 };
 
 /** Freezing again within the kernel's grace period is cheaper than a real first freeze: leave a pause. */
 const pauseMs = 700;
+const limitMs = 20 * 60_000;
 
-/**
- * From the local call that carries the order until the word that everything is frozen: one clean ext4, no scripts.
- * `frozenStallMs` is the agent's own figure, first freeze call to last thaw answer, with a hold of 0 ms.
- */
+type Round = () => Promise<{ orderToFrozenMs: number; frozenStallMs: number }>;
+
+/** One clean ext4 of 128 MiB, no scripts; by the local call with a hold of 0 ms, and through a controller on the loopback. */
 export async function measureOrderToFrozen(rounds: number, signal: AbortSignal): Promise<OrderToFrozen[]> {
 	const results: OrderToFrozen[] = [];
 	for (const form of ["bundled", "unbundled"] as const) {
-		await using agent = await startBenchAgent({ form, signal });
-		await oneRound(agent, signal);
-		for (const load of ["idle", "busy"] as const) {
-			using _load = load === "busy" ? burnBothCores() : undefined;
-			const orderToFrozen: number[] = [];
-			const stalls: number[] = [];
-			for (let round = 0; round < rounds; round += 1) {
-				await sleep(pauseMs, undefined, { signal });
-				const { orderToFrozenMs, frozenMs } = await oneRound(agent, signal);
-				orderToFrozen.push(orderToFrozenMs);
-				stalls.push(frozenMs);
-			}
-			results.push({ form, load, rounds, orderToFrozenMs: spreadOf(orderToFrozen), frozenStallMs: spreadOf(stalls) });
-		}
+		const linked = form === "bundled";
+		await using folders = await makeBenchFolders(limitMs);
+		await using disk = await makeLoopFileSystem({ dir: folders.images, fsType: "ext4", sizeMiB: 128, name: "clean" });
+		await using agent = await startBenchAgent({ form, linked, folders, mountPoints: [disk.mountPoint], signal });
+		const name = basename(disk.device);
+		const local: Round = async () => {
+			const { orderedAtMs, frozenAtMs, report } = await holdOnce({ runFolder: agent.runFolder, disks: [name], signal });
+			const { freezeMs, heldMs, thawMs } = report.window;
+			return { orderToFrozenMs: frozenAtMs - orderedAtMs, frozenStallMs: freezeMs + heldMs + thawMs };
+		};
+		results.push(...(await measureWay(local, { form, through: "local call", rounds }, signal)));
+		if (!linked) continue;
+		using snapshots = await openControllerSnapshots(agent, { disk: name, image: disk.imagePath, signal });
+		results.push(...(await measureWay(snapshots.take, { form, through: "controller", rounds }, signal)));
 	}
 	return results;
 }
 
-async function oneRound(
-	agent: BenchAgent,
+async function measureWay(
+	take: Round,
+	what: Pick<OrderToFrozen, "form" | "through" | "rounds">,
 	signal: AbortSignal,
-): Promise<{ orderToFrozenMs: number; frozenMs: number }> {
-	const order = orderSchema.parse({
-		jobId: `bench-${process.hrtime.bigint()}`,
-		level: "file-system",
-		acceptLevel: "file-system",
-		disks: { include: [agent.disk] },
-		snapshot: "unknown",
-	});
-	const jobId = order.jobId;
-	const reported = Promise.withResolvers<{
-		window?: { freezeMs: number; heldMs: number; thawMs: number };
-		error?: unknown;
-	}>();
-	let frozenAt = 0;
-	await using client = await connectLocalAgent(agent.runFolder, signal, {
-		onNotification: (_name, params) => {
-			const event = params as { type: string; report?: Parameters<typeof reported.resolve>[0] };
-			if (event.type === "prepared")
-				void client.call("job.command", { command: { type: "freeze", jobId } }, { limitMs: 5_000 });
-			if (event.type === "frozen") {
-				frozenAt = performance.now();
-				void client.call("job.command", { command: { type: "release", jobId } }, { limitMs: 5_000 });
-			}
-			if (event.type === "report" && event.report) reported.resolve(event.report);
-		},
-		onClosed: () => reported.reject(new Error("the agent went away")),
-	});
-	const orderedAt = performance.now();
-	await client.call("job.order", { order }, { limitMs: 10_000 });
-	const report = await reported.promise;
-	if (report.window === undefined) throw new Error(`the job did not freeze: ${JSON.stringify(report.error)}`);
-	const { freezeMs, heldMs, thawMs } = report.window;
-	return { orderToFrozenMs: round(frozenAt - orderedAt), frozenMs: freezeMs + heldMs + thawMs };
+): Promise<OrderToFrozen[]> {
+	const results: OrderToFrozen[] = [];
+	await take();
+	for (const load of ["idle", "busy"] as const) {
+		using _load = load === "busy" ? burnBothCores() : undefined;
+		const taken: Awaited<ReturnType<Round>>[] = [];
+		for (let count = 0; count < what.rounds; count += 1) {
+			await sleep(pauseMs, undefined, { signal });
+			taken.push(await take());
+		}
+		const spread = (key: keyof Awaited<ReturnType<Round>>) => spreadOf(taken.map((one) => one[key]));
+		const { form, through, rounds } = what;
+		results.push({
+			form,
+			through,
+			load,
+			rounds,
+			orderToFrozenMs: spread("orderToFrozenMs"),
+			frozenStallMs: spread("frozenStallMs"),
+		});
+	}
+	return results;
 }
 
 /** A busy loop for each of two cores, in threads of this process. */
