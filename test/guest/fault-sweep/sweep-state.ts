@@ -27,6 +27,7 @@ export function openSweepState(path: string, plan: SweepPlan): SweepState {
 		mkdirSync(dirname(path), { recursive: true });
 		writeFileSync(path, `${JSON.stringify(plan)}\n`);
 	} else if (first !== JSON.stringify(plan)) throw new Error(`${path} is of another sweep: ${first}`);
+	else writeFileSync(path, [first, ...lines, ""].join("\n"));
 	const done = new Map(lines.map((line) => JSON.parse(line) as RoundOutcome).map((one) => [one.index, one]));
 	return {
 		plan,

@@ -1,0 +1,151 @@
+/**
+ * A sample of the sweep: faults of every kind at every point of a hold, over several shapes of storage, by a new seed
+ * each time. `npm run test:faults -- --rounds N` runs as many as wanted, and repeats any of them.
+ */
+import { spawn } from "node:child_process";
+import { randomInt } from "node:crypto";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { setTimeout as sleep } from "node:timers/promises";
+import { execa } from "execa";
+import { describe, expect, test } from "vitest";
+import { startForeignHand } from "../fixtures/foreign-hand.ts";
+import { freeze, thaw } from "../fixtures/loop-file-system.ts";
+import { monotonicMs } from "../fixtures/write-prober.ts";
+import { checkRound, checkStored } from "./fault-sweep/check-round.ts";
+import { findPoint } from "./fault-sweep/find-point.ts";
+import { formatOutcome, formatSummary } from "./fault-sweep/print-sweep.ts";
+import { watchRcu } from "./fault-sweep/rcu-watch.ts";
+import type { RoundOutcome } from "./fault-sweep/run-round.ts";
+import { countLanes, runSweep } from "./fault-sweep/run-sweep.ts";
+import { holdLimitMs, promiseMs } from "./fault-sweep/scene.ts";
+import { planRounds } from "./fault-sweep/schedule.ts";
+import { openSweepLane } from "./fault-sweep/sweep-lane.ts";
+import { findSweepShapes, lacksForSweep } from "./fault-sweep/sweep-tools.ts";
+import { rest } from "./fault-table/rest.ts";
+
+const missing = lacksForSweep();
+/** On two quiet processors in about 80 s. */
+const sampleRounds = 32;
+
+describe.skipIf(missing)(`whatever happens to a hold${missing ? `: ${missing}` : ""}`, () => {
+	test("a sample of the sweep keeps every promise", async () => {
+		const seed = randomInt(2 ** 32);
+		const rounds = planRounds(seed, sampleRounds, findSweepShapes());
+		const outcomes = new Map<number, RoundOutcome>();
+		const beganMs = performance.now();
+		const faults = await runSweep({
+			rounds,
+			lanes: countLanes(navigator.hardwareConcurrency),
+			signal: new AbortController().signal,
+			onOutcome(round, outcome) {
+				outcomes.set(outcome.index, outcome);
+				process.stdout.write(`${formatOutcome(round, outcome)}\n`);
+			},
+		});
+		const replay = `npm run test:faults -- --seed ${seed}`;
+		const wallMs = performance.now() - beganMs;
+		process.stdout.write(`${formatSummary({ rounds, outcomes, faults, replay, wallMs })}\nseed ${seed}\n`);
+		const wrong = [...outcomes.values()].flatMap((one) => one.faults.map((fault) => `#${one.index}: ${fault}`));
+		expect([...faults, ...wrong], `again: ${replay} --round N`).toEqual([]);
+		expect(outcomes.size).toBe(sampleRounds);
+	});
+
+	test("the checks of a round see what they are for (negative control)", async () => {
+		const variant = { shape: "over-mounted", clock: false, database: true } as const;
+		await using lane = await openSweepLane({ variant, block: 0 });
+		const jobId = "control";
+		const sinceMs = monotonicMs();
+		const order = { jobId, level: "application", acceptLevel: "application", holdLimitMs } as const;
+		await lane.client.orderSnapshot(lane.agentId, order);
+		const job = await rest(lane, jobId);
+		expect(job).toMatchObject({ state: "done", level: "application" });
+		expect((await checkRound({ lane, jobId, job, struck: {}, sinceMs })).faults).toEqual([]);
+
+		const { runDir } = lane.folders.flags;
+		const [folder = ""] = lane.machine.writable;
+		const [image] = lane.machine.images;
+		const point = await lane.client.readRecoveryPoint(job?.recoveryPointId ?? "");
+		const taken = join(lane.controllerState, "recovery-points", point.id, point.disks[0]?.image ?? "");
+		copyFileSync(image?.imagePath ?? "", taken);
+		const over = join(folder, "over");
+		mkdirSync(over);
+		await execa("mount", ["-t", "tmpfs", "tmpfs", over]);
+		mkdirSync(join(runDir, "freezes"), { recursive: true });
+		writeFileSync(join(runDir, "freezes", "other.json"), "");
+		const child = spawn("sleep", ["60"], { env: { ...process.env, STILLPOINT_JOB_ID: jobId } });
+		await freeze(folder);
+		await sleep(holdLimitMs + promiseMs + 300);
+		await thaw(folder);
+		const holding = new DatabaseSync(join(folder, "shop.sqlite"));
+		holding.exec("BEGIN IMMEDIATE");
+		const told =
+			job?.report === undefined ? undefined : { ...job.report, achieved: "file-system" as const, scripts: [] };
+		const changed = job && { ...job, ...(told === undefined ? {} : { report: told }) };
+		const struck = { best: () => "crash" as const, check: async () => ["what the fault itself has to say"] };
+		const { faults } = await checkRound({ lane, jobId, job: changed, struck, sinceMs });
+		holding.close();
+		child.kill("SIGKILL");
+		rmSync(join(runDir, "freezes", "other.json"));
+		await execa("umount", [over]);
+		for (const word of [
+			/nothing could be written for \d+ ms/,
+			/what the fault itself has to say/,
+			/said to be application, can be crash at best/,
+			/labelled above its report/,
+			/agent and controller keep different reports/,
+			/the database is held/,
+			/still: /,
+			/process \d+ is left: sleep 60/,
+			/freezes\/other\.json is left/,
+			/now: mount tmpfs/,
+		])
+			expect(faults.join("\n")).toMatch(word);
+		const lost = { lane, jobId: "other", job: undefined, struck: {}, sinceMs: monotonicMs() };
+		expect((await checkRound(lost)).faults).toContain("the controller does not know the job");
+		const reportless = job && { ...job, report: undefined, error: { code: "stuck", message: "" } as const };
+		const { faults: more } = await checkRound({ lane, jobId, job: reportless, struck: {}, sinceMs: monotonicMs() });
+		expect(more).toEqual(expect.arrayContaining(["the report was lost", "ended as stuck, and nothing was"]));
+		await lane.controller[Symbol.asyncDispose]();
+		using database = new DatabaseSync(join(lane.controllerState, "controller.sqlite"));
+		database.exec("insert into rejected_reports values ('a', 7, '', '')");
+		database.exec("insert into recovery_points select id || 'b', agent_id, job_id, created_at from recovery_points");
+		database.close();
+		expect(await checkStored(lane)).toEqual([
+			"the controller keeps more than one recovery point of control",
+			"the controller turned report 7 away",
+		]);
+	});
+
+	test("a freeze of others that is undone is seen, and where a hold is", async () => {
+		const variant = { shape: "over-mounted", clock: false, database: false } as const;
+		await using lane = await openSweepLane({ variant, block: 0 });
+		const [folder = ""] = lane.machine.writable;
+		await using hand = startForeignHand("freeze", folder);
+		expect(await hand.next()).toBe("frozen");
+		expect(await thaw(folder)).toBe(true);
+		hand.stop();
+		expect(await hand.next()).toBe("EINVAL");
+		const seen = { freezer: 0, runDir: lane.folders.flags.runDir, jobId: "none" };
+		expect(findPoint({ ...seen, phase: "scripts" })).toBe("before");
+		expect(findPoint({ ...seen, phase: "post" })).toBeUndefined();
+	});
+
+	test("rcu_expedited that stays on without a marker is seen", async () => {
+		const folder = mkdtempSync(join(tmpdir(), "stillpoint-test-rcu-"));
+		const path = join(folder, "switch");
+		writeFileSync(path, "0\n");
+		mkdirSync(join(folder, "freezes"));
+		using watch = watchRcu(() => [folder], path);
+		const marker = join(folder, "freezes", "rcu-expedited.1.1");
+		writeFileSync(marker, "");
+		writeFileSync(path, "1\n");
+		await sleep(2_000);
+		expect(watch.faults).toEqual([]);
+		rmSync(marker);
+		await expect.poll(() => watch.faults, { timeout: 10_000 }).toHaveLength(1);
+		rmSync(folder, { recursive: true });
+	});
+});
