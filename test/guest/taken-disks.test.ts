@@ -1,4 +1,6 @@
 /** Disks that are let go while the others are still taken: real file systems on loop disks, the extension as a process. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -6,11 +8,13 @@ import { beforeAll, describe, expect, test } from "vitest";
 import type { SnapshotOutcome } from "../../contracts/hold-protocol.ts";
 import type { Report } from "../../contracts/report.ts";
 import { freeze, type LoopFileSystem, makeLoopFileSystem, requireTools, thaw } from "../fixtures/loop-file-system.ts";
+import { copyImages, mountCopies } from "../fixtures/mounted-copies.ts";
+import { poll } from "../fixtures/poll.ts";
 import { isWritable, nameOf, takeSnapshot, toFrozen, untilWritable } from "../fixtures/snapshot-asker.ts";
 import { useSnapshotBench } from "../fixtures/snapshot-bench.ts";
 import type { TestHost } from "../fixtures/snapshot-host.ts";
 
-const missing = requireTools("root", "mkfs.ext4", "losetup", "mount", "fsfreeze");
+const missing = requireTools("root", "mkfs.ext4", "losetup", "mount", "fsfreeze", "python3");
 const withBtrfs = requireTools("mkfs.btrfs");
 
 describe.skipIf(missing)(`disks that are taken one after the other${missing ? `: ${missing}` : ""}`, () => {
@@ -63,6 +67,35 @@ describe.skipIf(missing)(`disks that are taken one after the other${missing ? `:
 		expect(first?.heldMs).toBeLessThan(second?.heldMs ?? 0);
 		expect(report.window?.stallMs).toBeGreaterThanOrEqual(second?.heldMs ?? Number.POSITIVE_INFINITY);
 		expect(report.window?.heldMs).toBeLessThan(second?.heldMs ?? 0);
+	});
+
+	test("the image shows the instant of the freeze, however much is written while the other disk is still taken", async () => {
+		const other = await make("ext4");
+		const path = join(one.mountPoint, "numbers");
+		const writer = startCounting(path);
+		defer(() => writer.end());
+		await poll(async () => (await lastNumber(path)) > 20).toBe(true);
+		const host = await start([one, other]);
+		await toFrozen(host);
+		const atFreeze = await lastNumber(path);
+		await copyImages([one], join(bench.dir, "in-time"));
+		taken(host, nameOf(one));
+		await poll(async () => (await lastNumber(path)) > atFreeze + 20).toBe(true);
+		// Negative control: what a provider would give that names a disk before it is taken.
+		await copyImages([one], join(bench.dir, "too-late"));
+		await copyImages([other], join(bench.dir, "in-time"));
+		expect(await isWritable(other)).toBe(false);
+		expect(await takeSnapshot(host, [one, other])).toMatchObject({ achieved: "file-system", because: [] });
+		await writer.end();
+		for (const [folder, copies] of [
+			["in-time", [one, other]],
+			["too-late", [one]],
+		] as const) {
+			await using mounted = await mountCopies(copies, join(bench.dir, folder));
+			const shown = await lastNumber(mounted.pathOf(path));
+			if (folder === "in-time") expect(shown).toBe(atFreeze);
+			else expect(shown).toBeGreaterThan(atFreeze);
+		}
 	});
 
 	test("negative control: without the word the first is held as long as the second", async () => {
@@ -235,3 +268,29 @@ describe.skipIf(missing)(`disks that are taken one after the other${missing ? `:
 		expect((await host.report()).error?.code).toBe("freezer-died");
 	});
 });
+
+/** Appends ascending numbers, each on the disk before the next. */
+function startCounting(path: string): { end(): Promise<void> } {
+	const program = `
+import os, sys
+fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+count = 0
+while True:
+    count += 1
+    os.write(fd, b"%d\\n" % count)
+    os.fdatasync(fd)
+`;
+	const child = spawn("python3", ["-c", program, path], { stdio: "ignore", cwd: "/" });
+	const gone = once(child, "exit");
+	return {
+		async end() {
+			child.kill("SIGKILL");
+			await gone;
+		},
+	};
+}
+
+async function lastNumber(path: string): Promise<number> {
+	const text = await readFile(path, "utf8").catch(() => "");
+	return Number(text.trimEnd().split("\n").at(-1) ?? 0);
+}
