@@ -73,7 +73,8 @@ type ConfigSources = { readonly flags: AgentFlags; readonly environment: Environ
 /** `isNamed`: by a flag or a variable, so that it must exist. */
 export function locateConfig({ flags, environment }: ConfigSources): { configFile: string; isNamed: boolean } {
 	const named = flags.config ?? environment["STILLPOINT_CONFIG"];
-	return { configFile: absolute(named ?? defaultConfigFile, "--config"), isNamed: named !== undefined };
+	const what = flags.config === undefined ? "STILLPOINT_CONFIG" : "--config";
+	return { configFile: absolute(named ?? defaultConfigFile, what), isNamed: named !== undefined };
 }
 
 /** Puts what the environment says over what the file says, in `tree`. Returns where each key's value came from. */
@@ -112,7 +113,8 @@ export function joinFolders({ flags, environment }: ConfigSources): {
 	for (const name of ["stateDir", "logDir", "runDir"] as const) {
 		const value = flags[name] ?? environment[folderVariables[name]];
 		folderOrigins[name] = flags[name] !== undefined ? "flag" : value !== undefined ? "environment" : "default";
-		if (value !== undefined) folders[name] = absolute(value, name);
+		const what = flags[name] === undefined ? folderVariables[name] : name;
+		if (value !== undefined) folders[name] = absolute(value, what);
 	}
 	return { folders, folderOrigins };
 }

@@ -9,6 +9,8 @@ export type CommandContext = {
 	/** This process becomes another program of ours, by the same pid: `words` are the program and its arguments. */
 	readonly become?: (words: readonly [string, ...string[]], threads: number) => unknown;
 	readonly stdout: (text: string) => void;
+	/** Waits until stdout has all of it. What went wrong, but for a reader that went away. */
+	readonly findOutputFault?: () => Promise<Error | undefined>;
 	readonly stderr: (text: string) => void;
 	/** Whether stdout is a terminal, and its width now. */
 	readonly isTerminal: boolean;

@@ -1,15 +1,27 @@
+import { join } from "node:path";
 import type { Command } from "commander";
 import { StillpointError } from "../contracts/errors.ts";
-import { readersSocketPath } from "../contracts/local-calls.ts";
+import { localCalls, readersSocketPath } from "../contracts/local-calls.ts";
 import { connectLocalChannel } from "../platform/local-channel.ts";
+import type { CommandContext } from "./command-context.ts";
+import { parsePath } from "./parse-path.ts";
 
 export const defaultRunFolder = "/run/stillpoint";
+
+/** As the agent of the same environment would have them. */
+export function usualFolders({ environment }: Pick<CommandContext, "environment">) {
+	return {
+		stateDir: environment["STILLPOINT_STATE_DIR"] ?? "/var/lib/stillpoint",
+		runDir: environment["STILLPOINT_RUN_DIR"] ?? defaultRunFolder,
+	};
+}
+
 export const agentSocketName = "agent.sock";
 
 /** Options of every command that talks to the agent of this machine. */
-export function addLocalAgentOptions(command: Command): Command {
+export function addLocalAgentOptions(command: Command, context: CommandContext): Command {
 	return command
-		.option("--run-dir <folder>", "run folder of the agent", defaultRunFolder)
+		.option("--run-dir <folder>", "run folder of the agent", parsePath, usualFolders(context).runDir)
 		.option("--json", "print one JSON document");
 }
 
@@ -24,12 +36,8 @@ export async function connectLocalAgent(
 ): Client {
 	const { command, ...heard } = listeners;
 	try {
-		return await connectLocalChannel({
-			socketPath: `${runFolder}/${agentSocketName}`,
-			connectLimitMs: 3_000,
-			signal,
-			...heard,
-		});
+		const socketPath = join(runFolder, agentSocketName);
+		return namingSilence(await connectLocalChannel({ socketPath, connectLimitMs: 3_000, signal, ...heard }));
 	} catch (error) {
 		if (!isRefusal(error)) throw error;
 		const what = `only root may talk to the agent; try: sudo stillpoint ${command ?? "..."}`;
@@ -48,7 +56,7 @@ export async function connectToReadAgent(runFolder: string, command: string, sig
 		if (!(closed instanceof StillpointError) || closed.code !== "root-required") throw closed;
 		try {
 			const socketPath = readersSocketPath(runFolder);
-			return await connectLocalChannel({ socketPath, connectLimitMs: 3_000, signal, isShared: true });
+			return namingSilence(await connectLocalChannel({ socketPath, connectLimitMs: 3_000, signal, isShared: true }));
 		} catch (cause) {
 			if (!isRefusal(cause) && !isAbsent(cause)) throw cause;
 			const group = isRefusal(cause)
@@ -57,6 +65,28 @@ export async function connectToReadAgent(runFolder: string, command: string, sig
 			throw new StillpointError("root-required", `${closed.message}; to read without root, ${group}`, { cause });
 		}
 	}
+}
+
+/**
+ * An agent that takes the connection and does not even say what it has in memory hangs, or was stopped: that a deadline
+ * passed helps nobody.
+ */
+function namingSilence(client: Awaited<Client>): Awaited<Client> {
+	const call: Awaited<Client>["call"] = async (name, params, options) => {
+		try {
+			return await client.call(name, params, options);
+		} catch (cause) {
+			const { needs, whileFrozen } = localCalls[name];
+			if (!isDeadline(cause) || needs !== "read" || !whileFrozen) throw cause;
+			const what = `it listens, but did not answer ${name} in time: it hangs or was stopped; end it and start it again`;
+			throw new StillpointError("agent-unreachable", what, { cause, details: { call: name } });
+		}
+	};
+	return { closed: client.closed, call, [Symbol.asyncDispose]: () => client[Symbol.asyncDispose]() };
+}
+
+function isDeadline(error: unknown): boolean {
+	return error instanceof StillpointError && error.code === "deadline-passed";
 }
 
 function isRefusal(error: unknown): boolean {

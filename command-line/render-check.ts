@@ -1,5 +1,6 @@
 /** The check as one screen of 80 by 24; with details all that is known, below it. */
 import type { Check, Finding } from "../contracts/check.ts";
+import { freezeResultText } from "./check/freeze-findings.ts";
 import { type Cell, fields, type Page, paint, paragraph, type Tone, table } from "./layout.ts";
 import { humanBytes, humanMs } from "./output.ts";
 
@@ -18,8 +19,10 @@ export function renderCheck(check: Check, withDetails: boolean, page: Page): str
 function screen(check: Check, page: Page): string[] {
 	const { disks, findings } = check;
 	const wrong = findings.filter(({ status }) => status !== "ok");
-	const more = disks.length > disksShown ? [`  and ${disks.length - disksShown} more`] : [];
-	const lines = [...head(check, page), "", diskTable(disks.slice(0, disksShown), page), ...more].flatMap(linesOf);
+	// The line that tells of one more has room for it.
+	const shownDisks = disks.length === disksShown + 1 ? disks : disks.slice(0, disksShown);
+	const more = disks.length > shownDisks.length ? [`  and ${disks.length - shownDisks.length} more`] : [];
+	const lines = [...head(check, page), "", diskTable(shownDisks, page), ...more].flatMap(linesOf);
 	const room = screenLines - lines.length - 4;
 	const shown: string[] = [];
 	let told = 0;
@@ -79,7 +82,8 @@ function verdictText({ state, disks, wanted }: Check): string {
 function triedText(tried: readonly NonNullable<Check["fileSystems"][number]["tried"]>[]): string {
 	const well = tried.filter(({ result }) => result === "thawed");
 	const longest = Math.max(0, ...well.map(({ freezeMs = 0, heldMs = 0, thawMs = 0 }) => freezeMs + heldMs + thawMs));
-	return `${well.length} of ${tried.length} frozen and thawed, the longest for ${humanMs(longest)}`;
+	const times = well.length === 0 ? "" : `, the longest for ${humanMs(longest)}`;
+	return `${well.length} of ${tried.length} frozen and thawed${times}`;
 }
 
 function diskTable(disks: Check["disks"], page: Page, isWhole = false): string {
@@ -111,7 +115,10 @@ function details(check: Check, page: Page): string[] {
 		on.join(", "),
 		tried === undefined
 			? state
-			: { text: `${tried.error ?? tried.result}${timesOf(tried)}`, tone: tried.result === "thawed" ? "good" : "bad" },
+			: {
+					text: `${tried.error ?? freezeResultText(tried.result)}${timesOf(tried)}`,
+					tone: tried.result === "thawed" ? "good" : "bad",
+				},
 	]);
 	return [
 		"Disks",

@@ -18,7 +18,7 @@ import { addScriptsCommand } from "./commands/scripts.ts";
 import { addSnapshotCommand } from "./commands/snapshot.ts";
 import { addStatusCommand } from "./commands/status.ts";
 import { addThawCommand } from "./commands/thaw.ts";
-import { printError } from "./output.ts";
+import { printError, tellError } from "./output.ts";
 import { pageOfStdout } from "./page.ts";
 
 /**
@@ -34,7 +34,7 @@ export function makeProgram(context: CommandContext, act: Act): Command {
 		.description("Holds a machine's disks still for a snapshot, and says what the snapshot is worth.")
 		.version(version)
 		.option("--no-color", "no colours, as with NO_COLOR set")
-		.configureHelp({ showGlobalOptions: true })
+		.configureHelp({ showGlobalOptions: true, minWidthToWrap: 20 })
 		.configureOutput({
 			writeOut: context.stdout,
 			// The help that a lone group of commands prints; its errors are printed here like all others.
@@ -73,22 +73,45 @@ export async function runCommandLine(words: readonly string[], outside: CommandC
 		try {
 			status = (await body()) ?? 0;
 		} catch (error) {
-			status = printError(context, options.json === true, error);
+			status = printError(context, options.json === true, asInterrupted(error, context.stopping));
 		}
 	};
+	const program = makeProgram(context, act);
 	try {
-		await makeProgram(context, act).parseAsync([...words], { from: "user" });
+		await program.parseAsync([...words], { from: "user" });
 	} catch (error) {
-		if (!(error instanceof CommanderError)) return printError(context, isJson, error);
-		if (error.exitCode === 0) return 0;
-		return printError(context, isJson, new StillpointError("usage-invalid", usageFault(error)));
+		if (!(error instanceof CommanderError)) status = printError(context, isJson, error);
+		else if (error.exitCode !== 0)
+			status = printError(context, isJson, new StillpointError("usage-invalid", usageFault(error, program, words)));
 	}
-	return status;
+	return await statusWhenWritten(status, context);
 }
 
-function usageFault(error: CommanderError): string {
+/** What was waited for ends with the reason of the signal that a person sent: no bug, and nothing to trace. */
+function asInterrupted(error: unknown, stopping: AbortSignal): unknown {
+	if (!stopping.aborted || (error !== stopping.reason && (error as Error | undefined)?.name !== "AbortError"))
+		return error;
+	return new StillpointError("terminated", "the command was interrupted", { cause: error });
+}
+
+/** An answer that nobody got is no success: a script must not take an empty file for one. */
+async function statusWhenWritten(status: number, context: CommandContext): Promise<number> {
+	const fault = await context.findOutputFault?.();
+	if (fault === undefined || (status !== 0 && status !== 3)) return status;
+	return tellError(context, false, new StillpointError("output-failed", fault.message, { cause: fault }));
+}
+
+function usageFault(error: CommanderError, program: Command, words: readonly string[]): string {
 	if (error.code === "commander.help") return "a command is missing";
-	return error.message.replace(/^error: /, "").replaceAll("\n", " ");
+	const said = error.message.replace(/^error: /, "").replaceAll("\n", " ");
+	return `${said}${said.endsWith(".") ? "" : ";"} see: stillpoint ${[...commandIn(program, words), "--help"].join(" ")}`;
+}
+
+/** The words that name a command, as far as they do. */
+function commandIn(program: Command, words: readonly string[]): string[] {
+	const [word = "", ...rest] = words;
+	const child = program.commands.find((one) => one.name() === word || one.aliases().includes(word));
+	return child === undefined ? [] : [word, ...commandIn(child, rest)];
 }
 
 /** Commander would end the process itself: every command throws instead. */

@@ -15,7 +15,11 @@ for (const name of ["SIGINT", "SIGTERM"] as const) {
 }
 // A reader that goes away (`stillpoint jobs | head`) must not end a command that holds a freeze.
 const readerGone = new AbortController();
-process.stdout.on("error", () => readerGone.abort());
+let outputFault: Error | undefined;
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+	readerGone.abort();
+	if (error.code !== "EPIPE") outputFault ??= error;
+});
 process.stderr.on("error", () => {});
 
 const { runCommandLine } = await import("./run-command-line.ts");
@@ -27,6 +31,12 @@ process.exitCode = await runCommandLine(process.argv.slice(2), {
 	become: (words, threads) =>
 		process.execve?.(process.execPath, [process.execPath, ...words], { UV_THREADPOOL_SIZE: String(threads) }),
 	stdout: (text) => void process.stdout.write(text),
+	findOutputFault: async () => {
+		// A fault is told after the write that had it.
+		await new Promise((resolve) => process.stdout.write("", resolve));
+		await new Promise((resolve) => setImmediate(resolve));
+		return outputFault;
+	},
 	stderr: (text) => void process.stderr.write(text),
 	isTerminal: process.stdout.isTTY === true,
 	columns: process.stdout.isTTY === true ? process.stdout.columns : undefined,

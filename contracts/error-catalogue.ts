@@ -27,6 +27,7 @@ export const exitStatuses = {
 	8: "the snapshot failed and everything was undone",
 	9: "something may still be frozen",
 	69: "this machine lacks what the command needs",
+	74: "it was done, but the answer could not be written",
 	78: "the configuration is invalid",
 	130: "ended by SIGINT before it was done",
 	143: "ended by SIGTERM before it was done",
@@ -79,10 +80,16 @@ export const errorCatalogue = {
 		"Choose another name, or revoke the one that is there first.",
 	),
 	"not-found": row(2, false, "What was asked for does not exist.", "List what exists, then ask again."),
+	"output-failed": row(
+		74,
+		false,
+		"What the command had to say could not be written; what it did is done.",
+		"Make room where its output goes, then ask again: stillpoint jobs and stillpoint report have what a job did.",
+	),
 
 	// Environment.
 	"platform-unsupported": row(69, false, "This command needs Linux.", "Run it on a Linux machine."),
-	"root-required": row(69, false, "This command needs root.", "Run it as root (sudo)."),
+	"root-required": row(5, false, "This command needs root.", "Run it as root (sudo)."),
 	"tool-missing": row(
 		69,
 		false,
@@ -215,7 +222,7 @@ export const errorCatalogue = {
 		2,
 		false,
 		"The order names a disk that this machine does not have.",
-		"Ask for the inventory to see the names.",
+		"See the names by lsblk there, or by: stillpoint controller agents inventory.",
 	),
 	"disk-not-mapped": row(
 		2,

@@ -40,7 +40,7 @@ export const becauseRemedies: Readonly<Record<Because, string>> = {
 	"script-hold-lost": "See the script's last output in the report: its session ended, or the database answered late.",
 	"freeze-disabled": "Set fsFreezeEnabled=true in VMSnapshotScriptPluginConfig.json.",
 	"freeze-failed":
-		"See the file system's error in the report: heavy writers, a slow disk, or a running balance or resize.",
+		"See the file system's error in the report (or in check --details): heavy writers, a slow disk, a running balance.",
 	"foreign-freeze": "Find the other program that freezes (fsfreeze, another backup agent), and let it thaw.",
 	"thawed-by-other": "Find the other program that thaws; two backup agents must not work on one machine at a time.",
 	"thawed-early": "Raise the hold limit (--limit-ms, holdLimitCapMs), or make the snapshot faster.",

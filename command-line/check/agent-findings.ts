@@ -14,13 +14,14 @@ import { humanMs } from "../output.ts";
 /** A certificate is renewed long before; one with less left is not being renewed. */
 const leastValidMs = 7 * 86_400_000;
 
-/** Undefined: no agent answers. */
+/** Undefined: no agent listens. @throws `agent-unreachable` for one that listens and is silent */
 export async function findAgentStatus(runFolder: string, signal: AbortSignal): Promise<AgentStatus | undefined> {
 	try {
 		await using agent = await connectLocalAgent(runFolder, signal);
-		return await agent.call("agent.status", {}, { limitMs: 3_000 });
-	} catch (error) {
-		if (asStillpointError(error).code === "agent-unreachable") return undefined;
+		return await agent.call("agent.status", {}, { limitMs: 3_000, signal });
+	} catch (thrown) {
+		const error = asStillpointError(thrown);
+		if (error.code === "agent-unreachable" && error.details["call"] === undefined) return undefined;
 		throw error;
 	}
 }

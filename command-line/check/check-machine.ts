@@ -8,6 +8,8 @@ import { checkConfig } from "../../agent/check-config.ts";
 import { findGuard } from "../../agent/guard/guard-file.ts";
 import type { LoadedConfig } from "../../agent/load-config.ts";
 import type { Check, Finding } from "../../contracts/check.ts";
+import type { FreezeResult } from "../../contracts/freezer-protocol.ts";
+import { atLeast } from "../../contracts/level.ts";
 import type { DiskSelection } from "../../contracts/order.ts";
 import type { Report } from "../../contracts/report.ts";
 import { version } from "../../contracts/version.ts";
@@ -100,18 +102,23 @@ export async function checkMachine(options: CheckOptions): Promise<Check> {
 	await part("swap", () => swapFindings(plan.notCovered));
 	await part("encryption", () => layerFindings());
 
+	const foresee = (failed: ReadonlyMap<string, FreezeResult>) =>
+		foreseeDisks({
+			plan,
+			failed,
+			applications: scripts.evidence,
+			wereTried: scripts.wereTried,
+			freezeDisabled: scripts.freezeDisabled,
+		});
 	let tried: Report | undefined;
 	if (options.tryFreeze) {
 		onStep("freezing for a moment");
-		tried = await tryFreeze(loaded, disks, signal);
+		const reaches = foresee(new Map()).every(({ included, level }) => !included || atLeast(level, "file-system"));
+		tried = await tryFreeze(loaded, disks, reaches ? "file-system" : "crash", signal);
+		if (tried.error?.code !== "stuck") signal.throwIfAborted();
 		found.push(triedFinding(tried));
 	}
-	const checkedDisks = foreseeDisks({
-		plan,
-		failed: failedFreezes(plan.targets, frozen, tried),
-		applications: scripts.evidence,
-		freezeDisabled: scripts.freezeDisabled,
-	});
+	const checkedDisks = foresee(failedFreezes(plan.targets, frozen, tried));
 	const wanted = config.protection.level;
 	found.push(...checkedDisks.filter(({ included }) => included).map((disk) => diskFinding(disk, wanted)));
 	const findings = sortFindings(found);
@@ -149,10 +156,18 @@ async function configFindings({ loaded, environment }: CheckOptions): Promise<Fi
 
 const gravity = { fail: 0, unknown: 1, warn: 2, ok: 3 } as const;
 
+/** Before what follows from them: levels of disks, which stand in the table of disks besides. */
+const first = ["stuck", "frozen", "try-freeze", "plan", "guard"];
+const rank = ({ check }: Finding) => (first.includes(check) ? first.indexOf(check) : check === "level" ? 99 : 50);
+
 /** The gravest first; the same machine gives the same order. */
 function sortFindings(found: readonly Finding[]): Finding[] {
 	return found.toSorted(
-		(a, b) => gravity[a.status] - gravity[b.status] || byCodeUnit(a.check, b.check) || byCodeUnit(a.what, b.what),
+		(a, b) =>
+			gravity[a.status] - gravity[b.status] ||
+			rank(a) - rank(b) ||
+			byCodeUnit(a.check, b.check) ||
+			byCodeUnit(a.what, b.what),
 	);
 }
 

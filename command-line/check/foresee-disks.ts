@@ -10,10 +10,12 @@ type Known = {
 	/** Superblocks that are known not to freeze, and how it ended. */
 	readonly failed: ReadonlyMap<string, FreezeResult>;
 	readonly applications: JobEvidence["applications"];
+	/** False: the evidence stands for scripts that nobody tried, which is no failure of a script. */
+	readonly wereTried: boolean;
 	readonly freezeDisabled: boolean;
 };
 
-export function foreseeDisks({ plan, failed, applications, freezeDisabled }: Known): CheckedDisk[] {
+export function foreseeDisks({ plan, failed, applications, wereTried, freezeDisabled }: Known): CheckedDisk[] {
 	const superblocks = [...new Set(plan.disks.flatMap((disk) => disk.superblocks))];
 	const { disks } = judge({
 		requested: "application",
@@ -37,11 +39,9 @@ export function foreseeDisks({ plan, failed, applications, freezeDisabled }: Kno
 			sizeBytes,
 			included,
 			level: disks[index]?.held ?? "none",
-			because: (disks[index]?.because ?? []).map((code) => ({
-				code,
-				what: becauseTexts[code],
-				remedy: becauseRemedies[code],
-			})),
+			because: (disks[index]?.because ?? [])
+				.filter((code) => wereTried || code !== "script-failed")
+				.map((code) => ({ code, what: becauseTexts[code], remedy: becauseRemedies[code] })),
 		}))
 		.sort((a, b) => Number(b.included) - Number(a.included) || byCodeUnit(a.name, b.name));
 }

@@ -1,6 +1,7 @@
 /** Findings about the plan's file systems: what is frozen now, and what a try of freezing them showed. Pure. */
 import type { Check, Finding } from "../../contracts/check.ts";
 import { StillpointError } from "../../contracts/errors.ts";
+import type { FreezeResult } from "../../contracts/freezer-protocol.ts";
 import type { AgentStatus } from "../../contracts/local-calls.ts";
 import type { Report } from "../../contracts/report.ts";
 import type { JobPlan } from "../../extensions/vm-snapshot-linux/plan-job.ts";
@@ -57,20 +58,27 @@ export function refuseToFreeze(status: AgentStatus | undefined, frozen: Check["f
 		);
 }
 
+/** What a person reads of one that was never frozen. */
+export function freezeResultText(result: FreezeResult): string {
+	return result === "pending" ? "not frozen" : result;
+}
+
 export function triedFinding({ error, window, fileSystems }: Report): Finding {
 	const failed = fileSystems.filter(({ result }) => result !== "thawed");
 	const times =
 		window === undefined ? "" : `frozen in ${window.freezeMs.toFixed(1)} ms, thawed in ${window.thawMs.toFixed(1)} ms`;
 	if (error === undefined && failed.length === 0)
 		return { check: "try-freeze", status: "ok", what: `${fileSystems.length} file systems: ${times}` };
-	const named = failed.map(({ mountPoint, result, error: why }) => `${mountPoint}: ${why ?? result}`).join("; ");
-	const why = [error === undefined ? "" : `${error.code}: ${error.message}`, named].filter(Boolean).join("; ");
+	const told = failed.filter(({ result, error: why }) => why !== undefined || result !== "pending");
+	const named = (told.length > 0 ? told : failed)
+		.map(({ mountPoint, result, error: why }) => `${mountPoint}: ${why ?? freezeResultText(result)}`)
+		.join("; ");
 	const code = error?.code ?? "freeze-failed";
 	return {
 		check: code === "stuck" ? "stuck" : "try-freeze",
 		status: "fail",
-		what: "not everything could be frozen",
-		why,
+		what: `not everything could be frozen: ${error === undefined ? named : `${error.code}: ${error.message}`}`,
+		...(error === undefined || named === "" ? {} : { why: named }),
 		remedy: `stillpoint explain ${code}`,
 	};
 }

@@ -14,6 +14,6 @@ export async function findWithin(
 	} catch (thrown) {
 		if (signal.aborted) throw thrown;
 		const { message, traits } = asStillpointError(thrown);
-		return [{ check, status: "unknown", what: "could not be learnt", why: message, remedy: traits.remedy }];
+		return [{ check, status: "unknown", what: `could not be learnt: ${message}`, remedy: traits.remedy }];
 	}
 }

@@ -61,6 +61,7 @@ export type CheckedScripts = {
 	readonly findings: readonly Finding[];
 	readonly applications: readonly ApplicationScripts[];
 	readonly evidence: JobEvidence["applications"];
+	readonly wereTried: boolean;
 	readonly freezeDisabled: boolean;
 };
 
@@ -86,6 +87,7 @@ function unknownScripts(why: string, advice: string): CheckedScripts {
 		findings: [{ check: "scripts", status: "unknown", what: "were not tried", why, remedy: advice }],
 		applications: [],
 		evidence: [{ name: "scripts", proved: false, holdLost: false, bad: true }],
+		wereTried: false,
 		freezeDisabled: false,
 	};
 }
@@ -115,6 +117,7 @@ async function tryScripts(
 		findings: [...disabled, ...scriptFindings(checked), ...noted],
 		applications,
 		evidence: foreseeApplications(checked),
+		wereTried: true,
 		freezeDisabled: freezeDisabledBy !== undefined,
 	};
 }

@@ -35,6 +35,8 @@ const prepareLimitMs = 60_000;
 export async function tryFreeze(
 	{ config, folders }: Pick<LoadedConfig, "config" | "folders">,
 	disks: DiskSelection,
+	/** Where nothing less is foreseen than file-system, a freeze that fails tells its reason. */
+	acceptLevel: "file-system" | "crash",
 	signal: AbortSignal,
 ): Promise<Report> {
 	const runFolder = checkRunFolder(folders.runDir);
@@ -50,7 +52,7 @@ export async function tryFreeze(
 	const order = orderSchema.parse({
 		jobId: `check-${randomUUID()}`,
 		level: "file-system",
-		acceptLevel: "crash",
+		acceptLevel,
 		disks,
 		holdLimitMs,
 		prepareLimitMs,

@@ -2,8 +2,9 @@ import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { StillpointError } from "../../contracts/errors.ts";
 import type { CommandContext } from "../command-context.ts";
-import { connectLocalAgent, defaultRunFolder } from "../local-agent.ts";
+import { connectLocalAgent, usualFolders } from "../local-agent.ts";
 import { printResult } from "../output.ts";
+import { parsePath } from "../parse-path.ts";
 import type { Act } from "../run-command-line.ts";
 
 export function addAgentCommands(program: Command, context: CommandContext, act: Act): void {
@@ -11,10 +12,14 @@ export function addAgentCommands(program: Command, context: CommandContext, act:
 	agent
 		.command("run")
 		.description("run the agent in the foreground, as a service manager does")
-		.option("--config <file>", "configuration file (default /etc/stillpoint/agent.json, which may be absent)")
-		.option("--state-dir <folder>", "journal, enrolment and extensions (default /var/lib/stillpoint)")
-		.option("--log-dir <folder>", "logs (default /var/log/stillpoint)")
-		.option("--run-dir <folder>", "lock, socket and ledgers; on tmpfs (default /run/stillpoint)")
+		.option(
+			"--config <file>",
+			"configuration file (default /etc/stillpoint/agent.json, which may be absent)",
+			parsePath,
+		)
+		.option("--state-dir <folder>", "journal, enrolment and extensions (default /var/lib/stillpoint)", parsePath)
+		.option("--log-dir <folder>", "logs (default /var/log/stillpoint)", parsePath)
+		.option("--run-dir <folder>", "lock, socket and ledgers; on tmpfs (default /run/stillpoint)", parsePath)
 		.option("--json", "print one JSON document when ready")
 		.action((options: { config?: string; stateDir?: string; logDir?: string; runDir?: string; json?: boolean }) =>
 			act(options, async () => {
@@ -38,9 +43,18 @@ export function addAgentCommands(program: Command, context: CommandContext, act:
 		.description("give this machine's agent an identity at a controller, by a one-time token")
 		.requiredOption("--controller <url>", "https URL of the controller")
 		.requiredOption("--token <token>", "made by: stillpoint controller token")
-		.option("--config <file>", "configuration of the agent, for controller.proxy (default /etc/stillpoint/agent.json)")
-		.option("--state-dir <folder>", "state folder of the agent", "/var/lib/stillpoint")
-		.option("--run-dir <folder>", "run folder of the agent: one that runs connects at once", defaultRunFolder)
+		.option(
+			"--config <file>",
+			"configuration of the agent, for controller.proxy (default /etc/stillpoint/agent.json)",
+			parsePath,
+		)
+		.option("--state-dir <folder>", "state folder of the agent", parsePath, usualFolders(context).stateDir)
+		.option(
+			"--run-dir <folder>",
+			"run folder of the agent: one that runs connects at once",
+			parsePath,
+			usualFolders(context).runDir,
+		)
 		.option("--json", "print one JSON document")
 		.action((options: EnrolFlags) =>
 			act(options, async () => {

@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import { StillpointError } from "../../contracts/errors.ts";
 import type { CommandContext } from "../command-context.ts";
 import { printResult } from "../output.ts";
+import { parsePath } from "../parse-path.ts";
 import { makeProgress } from "../progress.ts";
 import { renderCheck } from "../render-check.ts";
 import type { Act } from "../run-command-line.ts";
@@ -27,9 +28,13 @@ export function addCheckCommand(program: Command, context: CommandContext, act: 
 		.option("--try-freeze", "really freeze and thaw everything covered, for milliseconds, and measure it")
 		.option("--details", "all that is known, not only one screen")
 		.option("--disk <name>", "only these disks, by kernel name or serial:TEXT (may be repeated)", many, [])
-		.option("--config <file>", "configuration of the agent (default /etc/stillpoint/agent.json, which may be absent)")
-		.option("--state-dir <folder>", "state folder of the agent (default /var/lib/stillpoint)")
-		.option("--run-dir <folder>", "run folder of the agent (default /run/stillpoint)")
+		.option(
+			"--config <file>",
+			"configuration of the agent (default /etc/stillpoint/agent.json, which may be absent)",
+			parsePath,
+		)
+		.option("--state-dir <folder>", "state folder of the agent (default /var/lib/stillpoint)", parsePath)
+		.option("--run-dir <folder>", "run folder of the agent (default /run/stillpoint)", parsePath)
 		.option("--json", "print one JSON document")
 		.action((options: Options) =>
 			act(options, async () => {

@@ -1,10 +1,10 @@
-import { resolve } from "node:path";
 import type { Command } from "commander";
 import type { CheckedConfig, ConfigEntry, ConfigFault } from "../../agent/check-config.ts";
 import { errorCatalogue } from "../../contracts/errors.ts";
 import type { CommandContext } from "../command-context.ts";
 import { type Cell, type Page, paragraph, table } from "../layout.ts";
 import { printResult } from "../output.ts";
+import { parsePath } from "../parse-path.ts";
 import type { Act } from "../run-command-line.ts";
 
 type ShowOptions = { config?: string; origin?: boolean; json?: boolean };
@@ -14,13 +14,13 @@ export function addConfigCommands(program: Command, context: CommandContext, act
 	group
 		.command("show")
 		.description("print every key with its value, as an agent in this environment would read it; without passwords")
-		.option("--config <file>", "configuration file (default /etc/stillpoint/agent.json)")
+		.option("--config <file>", "configuration file (default /etc/stillpoint/agent.json)", parsePath)
 		.option("--origin", "say where each value comes from: default, file and line, or variable")
 		.option("--json", "print one JSON document")
 		.action((options: ShowOptions) =>
 			act(options, async () => {
 				const { showConfig } = await import("../../agent/check-config.ts");
-				const flags = options.config === undefined ? {} : { config: resolve(options.config) };
+				const flags = options.config === undefined ? {} : { config: options.config };
 				const shown = await showConfig({ flags, environment: context.environment });
 				printResult(context, options.json === true, shown, ({ entries }, page) =>
 					renderEntries(entries, options.origin === true, page),
@@ -31,12 +31,12 @@ export function addConfigCommands(program: Command, context: CommandContext, act
 	group
 		.command("check")
 		.description("name every fault of a configuration at once; ends with 78 when there is one")
-		.argument("[file]", "default: /etc/stillpoint/agent.json")
+		.argument("[file]", "default: /etc/stillpoint/agent.json", parsePath)
 		.option("--json", "print one JSON document")
 		.action((file: string | undefined, options: { json?: boolean }) =>
 			act(options, async () => {
 				const { checkConfig } = await import("../../agent/check-config.ts");
-				const flags = file === undefined ? {} : { config: resolve(file) };
+				const flags = file === undefined ? {} : { config: file };
 				const checked = await checkConfig({ flags, environment: context.environment });
 				printResult(context, options.json === true, checked, renderChecked);
 				return checked.faults.length > 0 ? errorCatalogue["config-invalid"].exit : 0;

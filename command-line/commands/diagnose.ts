@@ -6,6 +6,7 @@ import type { CommandContext } from "../command-context.ts";
 import type { MadeBundle } from "../diagnose/make-bundle.ts";
 import { type Cell, type Page, paragraph, table } from "../layout.ts";
 import { humanBytes, printResult } from "../output.ts";
+import { parsePath } from "../parse-path.ts";
 import { makeProgress } from "../progress.ts";
 import type { Act } from "../run-command-line.ts";
 
@@ -27,10 +28,14 @@ export function addDiagnoseCommand(program: Command, context: CommandContext, ac
 		.description("gather what a helper needs to know into one file, without secrets; sends nothing")
 		.option("--output <file>", "the bundle (default: stillpoint-diagnose-HOST-TIME.tar.gz in this folder)")
 		.option("--disk <name>", "plan and check only these disks (may be repeated)", many, [])
-		.option("--config <file>", "configuration of the agent (default /etc/stillpoint/agent.json, which may be absent)")
-		.option("--state-dir <folder>", "state folder of the agent (default /var/lib/stillpoint)")
-		.option("--log-dir <folder>", "log folder of the agent (default /var/log/stillpoint)")
-		.option("--run-dir <folder>", "run folder of the agent (default /run/stillpoint)")
+		.option(
+			"--config <file>",
+			"configuration of the agent (default /etc/stillpoint/agent.json, which may be absent)",
+			parsePath,
+		)
+		.option("--state-dir <folder>", "state folder of the agent (default /var/lib/stillpoint)", parsePath)
+		.option("--log-dir <folder>", "log folder of the agent (default /var/log/stillpoint)", parsePath)
+		.option("--run-dir <folder>", "run folder of the agent (default /run/stillpoint)", parsePath)
 		.option("--json", "print one JSON document")
 		.action((options: Options) =>
 			act(options, async () => {

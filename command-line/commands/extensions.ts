@@ -17,6 +17,7 @@ export function addExtensionsCommand(program: Command, context: CommandContext, 
 	const group = program.command("extensions").description("see and apply what the extensions of this machine shall be");
 	addLocalAgentOptions(
 		group.command("list", { isDefault: true }).description("list extensions and their state"),
+		context,
 	).action((options: Options) =>
 		act(options, async () => {
 			const extensions = await call(options, "extensions.list", listLimitMs);
@@ -26,6 +27,7 @@ export function addExtensionsCommand(program: Command, context: CommandContext, 
 	);
 	addLocalAgentOptions(
 		group.command("show").description("all about one extension").argument("<name>", "NAME or NAME/INSTANCE"),
+		context,
 	).action((name: string, options: Options) =>
 		act(options, async () => {
 			const all = await call(options, "extensions.list", listLimitMs);
@@ -39,6 +41,7 @@ export function addExtensionsCommand(program: Command, context: CommandContext, 
 	);
 	addLocalAgentOptions(
 		group.command("apply").description("read the drop-in files again and bring every extension to what they say"),
+		context,
 	).action((options: Options) =>
 		act(options, async () => {
 			const extensions = await call(options, "extensions.apply", applyLimitMs);

@@ -7,7 +7,7 @@ import { renderJobs } from "../render-jobs.ts";
 import type { Act } from "../run-command-line.ts";
 
 export function addJobsCommand(program: Command, context: CommandContext, act: Act): void {
-	addLocalAgentOptions(program.command("jobs").description("list the jobs of this machine, newest first"))
+	addLocalAgentOptions(program.command("jobs").description("list the jobs of this machine, newest first"), context)
 		.option("--limit <count>", "so many", parseCount(1, 1_000), 20)
 		.action((options: { runDir: string; limit: number; json?: boolean }) =>
 			act(options, async () => {

@@ -11,6 +11,7 @@ export function addReportCommand(program: Command, context: CommandContext, act:
 			.command("report")
 			.description("say what a job held, for how long, what it is worth and why")
 			.argument("[job]", "job id; default: the latest"),
+		context,
 	).action((job: string | undefined, options: { runDir: string; json?: boolean }) =>
 		act(options, async () => {
 			await using agent = await connectToReadAgent(options.runDir, "report", context.stopping);

@@ -5,6 +5,7 @@ import type { AgentConfig } from "../../agent/config-schema.ts";
 import { StillpointError } from "../../contracts/errors.ts";
 import type { CommandContext } from "../command-context.ts";
 import { printResult } from "../output.ts";
+import { parsePath } from "../parse-path.ts";
 import { renderScriptChecks, renderScripts } from "../render-scripts.ts";
 import type { Act } from "../run-command-line.ts";
 
@@ -94,12 +95,16 @@ async function readAzureGuest(file: string | true): Promise<ScriptsConfig> {
 
 function addScriptsOptions(command: Command): Command {
 	return command
-		.option("--config <file>", "configuration of the agent (default /etc/stillpoint/agent.json, which may be absent)")
+		.option(
+			"--config <file>",
+			"configuration of the agent (default /etc/stillpoint/agent.json, which may be absent)",
+			parsePath,
+		)
 		.option(
 			"--azure-guest [file]",
 			"what jobs under Azure's agent would run, by their configuration (default /etc/stillpoint/azure-guest.json)",
 		)
-		.option("--run-dir <folder>", "run folder of the agent (default /run/stillpoint)")
+		.option("--run-dir <folder>", "run folder of the agent (default /run/stillpoint)", parsePath)
 		.option("--json", "print one JSON document");
 }
 

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, Option } from "commander";
-import { StillpointError } from "../../contracts/errors.ts";
+import { asStillpointError, StillpointError } from "../../contracts/errors.ts";
 import { atLeast, levels } from "../../contracts/level.ts";
 import { type Order, orderSchema } from "../../contracts/order.ts";
 import type { Report } from "../../contracts/report.ts";
@@ -64,6 +64,7 @@ export function addSnapshotCommand(program: Command, context: CommandContext, ac
 			.option("--stall-wait-ms <ms>", stallWaitText, parseCount(0, 3_600_000))
 			.option("--run <command>", "shell command that takes the snapshot while the disks are still; exit 0 means taken")
 			.option("--job-id <id>", "id of the job; the same id is never run twice"),
+		context,
 	).action((options: Options) => act(options, () => snapshot(options, context)));
 }
 
@@ -86,6 +87,10 @@ async function snapshot(options: Options, context: CommandContext): Promise<numb
 		},
 	});
 	using progress = makeProgress(context, options.json === true);
+	// One that hangs is found out in seconds; the answer to an order may take as long as the order may wait.
+	await agent.call("job.list", { limit: 1 }, { limitMs: 5_000 }).catch((error: unknown) => {
+		if (asStillpointError(error).code === "agent-unreachable") throw error;
+	});
 	const answer = await agent.call("job.order", { order }, { limitMs: order.startWithinMs + 5_000 });
 	if (answer.type === "refused") throw new StillpointError(answer.error.code, answer.error.message);
 	if (answer.repeated && answer.report) return finish(answer.report, options, context);

@@ -10,6 +10,7 @@ export function addStatusCommand(program: Command, context: CommandContext, act:
 		program
 			.command("status")
 			.description("say whether this machine is protected, since when and how well; ends with 3 when it is not"),
+		context,
 	).action((options: { runDir: string; json?: boolean }) =>
 		act(options, async () => {
 			await using agent = await connectToReadAgent(options.runDir, "status", context.stopping);

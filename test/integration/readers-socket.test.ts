@@ -174,10 +174,10 @@ describe.skipIf(missing)(`readers${missing ? `: ${missing}` : ""}`, () => {
 		skip(/Permission denied|EACCES/.test(status.stderr), "another user cannot read this checkout, or its Node");
 		expect([JSON.parse(status.stdout).pid, status.exitCode]).toEqual([agent.pid, 3]);
 		expect([closed.exitCode, closed.stderr]).toEqual([
-			69,
+			5,
 			expect.stringMatching(/sudo stillpoint status.*readersGroup/),
 		]);
-		expect([order.exitCode, order.stderr]).toEqual([69, expect.stringContaining("sudo stillpoint snapshot")]);
+		expect([order.exitCode, order.stderr]).toEqual([5, expect.stringContaining("sudo stillpoint snapshot")]);
 	});
 });
 

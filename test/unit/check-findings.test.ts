@@ -71,7 +71,7 @@ describe("the level of each disk is the verdict's", () => {
 		})),
 		uncovered: [{ why: "excluded-by-config" as const, disks: ["b"] }],
 	};
-	const none = { plan, failed: new Map(), applications: [], freezeDisabled: false };
+	const none = { plan, failed: new Map(), applications: [], wereTried: true, freezeDisabled: false };
 	const levels = (changes: Partial<Parameters<typeof foreseeDisks>[0]>) =>
 		foreseeDisks({ ...none, ...changes }).map(({ name, level, because }) => [
 			name,
@@ -95,6 +95,11 @@ describe("the level of each disk is the verdict's", () => {
 			"file-system",
 			["script-failed"],
 		]);
+	});
+
+	test("scripts that nobody tried are no failure of a script, and prove nothing", () => {
+		const untried = { applications: [{ ...application, proved: false }], wereTried: false };
+		expect(levels(untried)[0]).toEqual(["a", "file-system", []]);
 	});
 
 	test("what is frozen by another, or does not freeze, is worth crash", () => {
@@ -255,6 +260,17 @@ describe("the page", () => {
 		...changes,
 	});
 	const terminal = { columns: 80, hasColor: false };
+
+	test.each([
+		[4, []],
+		[5, []],
+		[6, ["  and 2 more"]],
+	])("of %s disks none is left out for a line that tells of one", (length, more) => {
+		const disks = Array.from({ length }, (_, at) => disk({ name: `disk-${at}` }));
+		const lines = renderCheck(check({ disks, findings: [fine] }), false, terminal).split("\n");
+		expect(lines.filter((one) => /^ {2}and \d+ more$/.test(one))).toEqual(more);
+		expect(lines.filter((one) => one.startsWith("  disk-"))).toHaveLength(length - (more.length > 0 ? 2 : 0));
+	});
 
 	test("is one screen of 80 by 24, however much is wrong", () => {
 		const disks = Array.from({ length: 9 }, (_, at) =>

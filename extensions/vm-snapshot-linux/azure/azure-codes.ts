@@ -79,6 +79,7 @@ export const codeOfError: Readonly<Record<ErrorCode, AzureCode>> = {
 	"settings-invalid": 11,
 	"order-invalid": 11,
 	"not-found": 11,
+	"output-failed": 2,
 	"platform-unsupported": 124,
 	"root-required": 124,
 	"tool-missing": 124,
