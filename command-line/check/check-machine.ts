@@ -13,12 +13,11 @@ import { atLeast } from "../../contracts/level.ts";
 import type { DiskSelection } from "../../contracts/order.ts";
 import type { Report } from "../../contracts/report.ts";
 import { version } from "../../contracts/version.ts";
-import { findMountOf } from "../../platform/linux/mount-lookup.ts";
-import { readMountTable } from "../../platform/linux/mount-table.ts";
 import { agentFindings, findAgentStatus } from "./agent-findings.ts";
 import { describeFileSystem, failedFreezes, makeCheckPlan } from "./check-plan.ts";
 import { checkRunFolder } from "./check-run-folder.ts";
 import { clusterPrograms, readClusterFindings } from "./cluster-timeouts.ts";
+import { makeIsCovered } from "./covered-folders.ts";
 import { foreseeDisks } from "./foresee-disks.ts";
 import { frozenFindings, refuseToFreeze, triedFinding, unprobedFindings } from "./freeze-findings.ts";
 import { probeTargets, readOurFreezes, tellFrozen } from "./frozen-now.ts";
@@ -81,9 +80,7 @@ export async function checkMachine(options: CheckOptions): Promise<Check> {
 		const isWanted = (name: string) => mayBeDatabase(name) || mayBeFreezer(name) || clusterPrograms.includes(name);
 		const processes = await readProcesses(isWanted, signal);
 		const azure = await readdir("/var/lib/waagent").catch(() => []);
-		const mounts = await readMountTable();
-		const covered = new Set(plan.fileSystems.map(({ superblock }) => superblock));
-		const isCovered = (folder: string) => covered.has(findMountOf(mounts, folder)?.superblock ?? "");
+		const isCovered = await makeIsCovered(processes, new Set(plan.fileSystems.map(({ superblock }) => superblock)));
 		return [
 			...databaseFindings(processes, scripts.applications, isCovered),
 			...otherFreezerFindings(processes, azure),

@@ -12,6 +12,8 @@ export type Process = {
 	readonly folder?: string;
 	/** In another mount namespace: its paths are not ours. */
 	readonly isElsewhere?: boolean;
+	/** Its root folder, as seen from the root of its namespace. */
+	readonly root?: string;
 	/** Only of those whose names are asked for. */
 	readonly environment?: Readonly<Record<string, string>>;
 };
@@ -33,11 +35,12 @@ export async function readProcesses(isWanted: (name: string) => boolean, signal:
 
 async function readProcess(pid: number, name: string): Promise<Process> {
 	const read = (file: string) => readFile(`/proc/${pid}/${file}`, "utf8").catch(() => "");
-	const [stat, commandLine, environment, folder] = await Promise.all([
+	const [stat, commandLine, environment, folder, root] = await Promise.all([
 		read("stat"),
 		read("cmdline"),
 		read("environ"),
 		readlink(`/proc/${pid}/cwd`).catch(() => undefined),
+		readlink(`/proc/${pid}/root`).catch(() => undefined),
 	]);
 	const [own, its] = await Promise.all(
 		["self", String(pid)].map((one) => readlink(`/proc/${one}/ns/mnt`).catch(() => undefined)),
@@ -48,6 +51,7 @@ async function readProcess(pid: number, name: string): Promise<Process> {
 		name,
 		args: commandLine.split("\0").slice(0, -1),
 		...(folder === undefined ? {} : { folder }),
+		...(root === undefined ? {} : { root }),
 		isElsewhere: own !== its,
 		environment: Object.fromEntries(
 			environment.split("\0").flatMap((one) => {

@@ -73,18 +73,18 @@ export type ConfiguredApplication = {
 export function databaseFindings(
 	processes: readonly Process[],
 	applications: readonly ConfiguredApplication[],
-	/** Whether a folder lies on what a job covers; one of another mount namespace is taken to. */
-	isCovered: (folder: string) => boolean,
+	/** Whether a folder, as that process sees it, lies on what a job covers. */
+	isCovered: (folder: string, process: Process) => boolean,
 ): Finding[] {
 	return kinds.flatMap(({ name, isServer, folderOf, words, page }): Finding[] => {
 		const servers = processes.filter((one) => {
 			const folder = folderOf(one);
-			return isServer(one, processes) && (folder === undefined || one.isElsewhere === true || isCovered(folder));
+			return isServer(one, processes) && (folder === undefined || isCovered(folder, one));
 		});
 		if (servers.length === 0) return [];
 		const covering = applications.filter((one) => words.test(textOf(one)));
 		const where = servers
-			.map((one) => folderOf(one) ?? `pid ${one.pid}`)
+			.map((one) => `${folderOf(one) ?? `pid ${one.pid}`}${one.isElsewhere ? " of another mount namespace" : ""}`)
 			.sort()
 			.join(", ");
 		const what = `${name} runs (${where})`;

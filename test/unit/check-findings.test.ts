@@ -161,11 +161,11 @@ describe("databases that run", () => {
 		expect(find(["mariadbd", "redis-server", "mongod", "ora_pmon_ORCL"].map((name) => process(name)))).toHaveLength(4);
 	});
 
-	test("whose data no job covers are left alone, unless their paths are another namespace's", () => {
-		const nowhere = () => false;
-		const one = process("mariadbd", { folder: "/data" });
-		expect(databaseFindings([one], [], nowhere)).toEqual([]);
-		expect(databaseFindings([{ ...one, isElsewhere: true }], [], nowhere)).toHaveLength(1);
+	test("whose data no job covers are left alone; those of a container are told as such", () => {
+		const one = process("mariadbd", { folder: "/data", isElsewhere: true });
+		expect(databaseFindings([one], [], () => false)).toEqual([]);
+		const [found] = databaseFindings([one], [], (folder, { pid }) => folder === "/data" && pid === 7);
+		expect(found?.what).toContain("MariaDB or MySQL runs (/data of another mount namespace)");
 	});
 });
 
