@@ -51,6 +51,8 @@ const FSPICK_EMPTY_PATH = 8;
 const FSCONFIG_CMD_RECONFIGURE = 7;
 /** Calls that may wait for a thread; more are not made, and answer EAGAIN. A freezer of 500 file systems makes 1000. */
 const MAX_CALLS = 2048;
+/** Calls whose memory stays mapped between two of them; koffi allows no more. */
+const MAX_RESIDENT_CALLS = 32;
 const notCalled = { value: -1, error: "EAGAIN" };
 const RLIMIT_CORE = 4;
 const PR_SET_DUMPABLE = 4;
@@ -138,7 +140,7 @@ export async function loadProcessCalls(): Promise<ProcessCalls> {
 function raiseCallLimit(koffi: typeof import("koffi").default): void {
 	if ((koffi.config().max_async_calls ?? 0) >= MAX_CALLS) return;
 	try {
-		koffi.config({ max_async_calls: MAX_CALLS });
+		koffi.config({ max_async_calls: MAX_CALLS, resident_async_pools: MAX_RESIDENT_CALLS });
 	} catch {
 		// A library was loaded before.
 	}

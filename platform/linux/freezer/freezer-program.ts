@@ -27,6 +27,8 @@ export type FreezerOptions = {
 	/** Aborted by SIGTERM, SIGINT and SIGHUP. */
 	readonly signal: AbortSignal;
 	readonly nowMs: () => number;
+	/** For tests: the switch, by default the kernel's, and how long it may be on at most. */
+	readonly expediting?: { readonly switchPath: string; readonly limitMs: number };
 };
 
 type Targets = Extract<FreezerCommand, { type: "targets" }>;
@@ -98,9 +100,10 @@ export async function runFreezer(options: FreezerOptions): Promise<"clean" | "so
 	async function hold(ready: Promise<Prepared>, command: Freeze, endsAtMs: number): Promise<void> {
 		const { fileSystems, command: targets } = await ready;
 		if (stop.signal.aborted) return;
-		const putBack = command.expedited ? expedite(dirname(targets.ledgerPath), options.self) : undefined;
-		const expedited = putBack !== undefined || isExpedited();
-		const expediting = setTimeout(() => putBack?.(), expeditedLimitMs);
+		const { switchPath, limitMs = expeditedLimitMs } = options.expediting ?? {};
+		const putBack = command.expedited ? expedite(dirname(targets.ledgerPath), options.self, switchPath) : undefined;
+		const expedited = putBack !== undefined || isExpedited(switchPath);
+		const expediting = setTimeout(() => putBack?.(), limitMs);
 		const toHold = holdOptions(fileSystems, targets, command.freezeLimitMs);
 		try {
 			const failure = await freezeAll(toHold, inFlight);
