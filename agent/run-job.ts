@@ -75,7 +75,7 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 	const beganMs = performance.now();
 	const door = new AbortController();
 	const stopGaveUp = new AbortController();
-	const state = { askerTold: false, snapshotTold: false };
+	const state = { askerTold: false, snapshotTold: false, stuckOn: undefined as readonly string[] | undefined };
 
 	const phases = makePhaseTracker((phase) => {
 		log.debug("phase", { jobId, phase });
@@ -111,7 +111,14 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 		whenNothingStarts: ports.whenNothingStarts,
 	});
 
-	function tellStuck(fileSystems: string[]): void {
+	/**
+	 * Extension and third holder may both tell, each by what it saw thawed: what one of them saw to be free is free, it
+	 * is not frozen again in this job.
+	 */
+	function tellStuck(named: string[]): void {
+		const both = named.filter((one) => state.stuckOn?.includes(one) ?? true);
+		const fileSystems = both.length > 0 ? both : named;
+		state.stuckOn = fileSystems;
 		phases.force("stuck");
 		const error = new StillpointError("stuck", `still frozen: ${fileSystems.join(", ")}`);
 		const event: HoldEvent = { type: "stuck", jobId, fileSystems, error: error.toJSON() };
@@ -210,7 +217,12 @@ export function startJob({ order, asker, extension, makeRequest, ports }: JobSta
 		get startsNothing() {
 			return holder.mayBeFrozen || quietPhases.includes(phases.phase);
 		},
-		frozenMountPoints: () => (holder.mayBeFrozen ? holder.targets.map(({ mountPoint }) => mountPoint) : []),
+		frozenMountPoints() {
+			if (!holder.mayBeFrozen) return [];
+			// The others were let go.
+			if (phases.phase === "stuck" && state.stuckOn !== undefined) return state.stuckOn;
+			return holder.targets.map(({ mountPoint }) => mountPoint);
+		},
 		attach(given, caller) {
 			seat.checkToken(given);
 			seat.attach(caller);

@@ -20,6 +20,11 @@ export function renderStatus(status: AgentStatus, page: Page, nowMs: number): st
 	if (frozen.length > 0)
 		rows.push(["FROZEN", { text: frozen.map((one) => `${one.mountPoint} (${one.state})`).join(", "), tone: "bad" }]);
 	else rows.push(["frozen", "nothing by us"]);
+	if (job?.phase === "stuck")
+		rows.push([
+			"",
+			{ text: "thawed when the kernel lets go; see: stillpoint explain stuck, stillpoint thaw", tone: "bad" },
+		]);
 	rows.push(["guard", guardCell(status.guard)]);
 	rows.push([
 		"agent",

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, Option } from "commander";
 import { asStillpointError, StillpointError } from "../../contracts/errors.ts";
+import type { HoldEvent } from "../../contracts/hold-protocol.ts";
 import { atLeast, levels } from "../../contracts/level.ts";
 import { type Order, orderSchema } from "../../contracts/order.ts";
 import type { Report } from "../../contracts/report.ts";
@@ -107,6 +108,13 @@ async function snapshot(options: Options, context: CommandContext): Promise<numb
 	};
 	if (context.stopping.aborted) cancel();
 	context.stopping.addEventListener("abort", cancel, { once: true });
+	// It is repeated while it lasts, from more than one side.
+	let toldStuck = "";
+	const tellStuck = ({ fileSystems, error }: Extract<HoldEvent, { type: "stuck" }>) => {
+		const text = printable(`stuck: ${fileSystems.join(", ")} may still be frozen. ${error.remedy ?? error.message}`);
+		if (text !== toldStuck) context.stderr(`${text}\n`);
+		toldStuck = text;
+	};
 	await using command = options.run === undefined ? undefined : prepareHeldCommand(options.run);
 	for (;;) {
 		const one = await inbox.next();
@@ -131,7 +139,7 @@ async function snapshot(options: Options, context: CommandContext): Promise<numb
 				break;
 			}
 			case "stuck":
-				context.stderr(printable(`stuck: ${event.fileSystems.join(", ")}: ${event.error.message}`).concat("\n"));
+				tellStuck(event);
 				break;
 			case "thawed":
 				progress.release();
