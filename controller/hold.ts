@@ -194,7 +194,7 @@ async function describeAndAwaitReport(talk: Talk, prepared: PreparedSnapshot): P
 		const word = await channel.next(["stuck", "thawed", "report", "unreadable-report"], deadline.signal);
 		throwIfUnreadable(talk, word);
 		if (word.type === "report") return { disks: kept, report: word.report, ordered: order.level };
-		if (word.type === "stuck") job.note({ error: word.error });
+		if (word.type === "stuck") noteStuck(talk, word);
 		else {
 			job.note({ error: undefined });
 			job.setState("reporting");
@@ -226,9 +226,17 @@ async function expectWord<T extends "prepared" | "frozen">(
 	type: T,
 	signal: AbortSignal,
 ): Promise<Extract<AgentWord, { type: T }>> {
-	const word: AgentWord = await talk.channel.next([type, "report", "unreadable-report"], signal);
-	throwIfReported(talk, word);
-	return word as Extract<AgentWord, { type: T }>;
+	for (;;) {
+		const word: AgentWord = await talk.channel.next([type, "stuck", "report", "unreadable-report"], signal);
+		throwIfReported(talk, word);
+		if (word.type !== "stuck") return word as Extract<AgentWord, { type: T }>;
+		noteStuck(talk, word);
+	}
+}
+
+/** Shown at once: how the job ends may take as long as the agent's kernel likes. It is told again and again. */
+function noteStuck({ job }: Talk, { error }: Extract<AgentWord, { type: "stuck" }>): void {
+	if (job.stored.job.error?.message !== error.message) job.note({ error });
 }
 
 function throwIfReported(talk: Talk, word: AgentWord | undefined): void {
@@ -277,10 +285,13 @@ async function awaitEnd(talk: Talk, failure: StillpointError): Promise<Stillpoin
 		for (;;) {
 			using deadline = startDeadline(limitMs, "the end", [channel.lost]);
 			const word = await channel.next(["stuck", "thawed", "report", "unreadable-report", "refused"], deadline.signal);
-			if (word.type === "stuck") worst = new StillpointError(word.error.code, word.error.message, { cause: failure });
-			else if (word.type !== "thawed" || stopping) return word.type === "thawed" ? failure : worst;
+			if (word.type === "stuck") {
+				worst = new StillpointError(word.error.code, word.error.message, { cause: failure });
+				noteStuck(talk, word);
+			} else if (word.type !== "thawed" || stopping) return word.type === "thawed" ? failure : worst;
 			else {
 				worst = failure;
+				job.note({ error: undefined });
 				job.setState("reporting");
 				limitMs = limits.shownReportMs;
 			}

@@ -27,6 +27,7 @@ export type FrozenWindowOptions = {
 const ownMarginMs = 500;
 /** For the freezer to thaw when asked; then it is taken for stopped or stuck. */
 const askLimitMs = 1_000;
+/** `stuck` is told within a second of the moment when the thaw was due, as far as the kernel is what it waits for. */
 const stuckAfterMs = 500;
 
 /**
@@ -88,11 +89,20 @@ export class FrozenWindow {
 	async #thawAll(): Promise<void> {
 		if (!this.#begun) return;
 		this.#asked = true;
+		// A FIFREEZE in flight is the kernel's: who waits for the thaw hears of it before the freezer is given up.
+		const late = setTimeout(() => this.#tellInFlight(), stuckAfterMs);
 		try {
 			if (!(await this.#askFreezer())) await this.#rescue();
 		} finally {
+			clearTimeout(late);
 			clearTimeout(this.#timer);
 		}
+	}
+
+	#tellInFlight(): void {
+		const { answers, onStuck } = this.#options;
+		const inFlight = this.#suspects().filter(({ target }) => !answers.freezes.has(target.superblock));
+		if (inFlight.length > 0) onStuck(inFlight.map(({ target }) => target.mountPoint));
 	}
 
 	/** Whether it said that all is thawed. */

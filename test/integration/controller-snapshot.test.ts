@@ -13,6 +13,7 @@ import {
 	makeTestFolder,
 	startController,
 } from "../fixtures/controller-run.ts";
+import { poll } from "../fixtures/poll.ts";
 
 const mib = 1024 * 1024;
 let folder: Awaited<ReturnType<typeof makeTestFolder>>;
@@ -292,6 +293,37 @@ describe("cancel", () => {
 		const agent = await addAgent();
 		const job = await snapshot(agent);
 		expect(await controller.client.cancelJob(job.jobId)).toEqual(job);
+	});
+});
+
+describe("an agent whose kernel does not let go", () => {
+	const error = { code: "stuck", message: "still frozen: /srv" };
+	const sayStuck = (agent: FakeAgent, jobId: string) =>
+		agent.sendRaw(JSON.stringify({ type: "stuck", jobId, fileSystems: ["/srv"], error }));
+
+	test("is shown at once as stuck, while it freezes, and while a job is let go", async () => {
+		const agent = await addAgent({ silentOn: ["frozen", "thawed", "report"] });
+		const { jobId } = await controller.client.orderSnapshot(agent.agentId, {});
+		await agent.until("frozen");
+		expect((await controller.client.readJob(jobId)).error).toBeUndefined();
+		sayStuck(agent, jobId);
+		await poll(() => controller.client.readJob(jobId)).toMatchObject({ state: "freezing", error });
+		await controller.client.cancelJob(jobId);
+		const again = { ...error, message: "still frozen: /srv/nested" };
+		agent.sendRaw(JSON.stringify({ type: "stuck", jobId, fileSystems: ["/srv/nested"], error: again }));
+		await poll(() => controller.client.readJob(jobId)).toMatchObject({ state: "thawing", error: again });
+	});
+
+	test("and is no longer, when it did", async () => {
+		const agent = await addAgent({ silentOn: ["frozen", "thawed", "report"] });
+		const { jobId } = await controller.client.orderSnapshot(agent.agentId, {});
+		await agent.until("frozen");
+		await controller.client.cancelJob(jobId);
+		await poll(() => controller.client.readJob(jobId)).toMatchObject({ state: "thawing" });
+		sayStuck(agent, jobId);
+		await poll(() => controller.client.readJob(jobId)).toMatchObject({ error });
+		agent.sendRaw(JSON.stringify({ type: "thawed", jobId }));
+		expect(await controller.client.waitForJob(jobId)).toMatchObject({ state: "failed", error: { code: "cancelled" } });
 	});
 });
 
