@@ -33,11 +33,13 @@ function summaryRows(report: Report): [string, Cell][] {
 		rows.push([
 			"window",
 			`freeze ${humanMs(freezeMs)}, held ${humanMs(heldMs)}, thaw ${humanMs(thawMs)}, skew ${humanMs(skewMs)}` +
-				(predictedMs === undefined ? "" : `; predicted ${humanMs(predictedMs)}`),
+				(predictedMs === undefined ? "" : `; the snapshot was predicted to take ${humanMs(predictedMs)}`),
 		]);
 		const syncMs = Math.max(0, ...report.fileSystems.map((one) => one.syncMs ?? 0));
 		const synced = syncMs > 0 ? `; before it data was written out for ${humanMs(syncMs)}` : "";
-		rows.push(["writers", `waited for ${humanMs(freezeMs + heldMs + thawMs)} at most${synced}`]);
+		const { stallMs = freezeMs + heldMs + thawMs, predictedStallMs } = window;
+		const foreseen = predictedStallMs === undefined ? "" : ` (predicted ${humanMs(predictedStallMs)})`;
+		rows.push(["writers", `waited for ${humanMs(stallMs)} at most${foreseen}${synced}`]);
 	}
 	return rows;
 }

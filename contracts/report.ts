@@ -27,7 +27,7 @@ export const becauseTexts = {
 	"mapping-wrong": "The image carries other file systems than the disk.",
 	"snapshot-failed": "The snapshot of the disk failed.",
 	"snapshot-not-taken": "No snapshot of the disk was taken.",
-	"snapshot-outside-window": "The snapshot began before everything was frozen, or ended after the first thaw.",
+	"snapshot-outside-window": "The snapshot began before everything was frozen, or ended after its disk was let go.",
 	"evidence-lost": "The evidence was lost: the agent or its extension ended during the job.",
 } as const;
 export type Because = keyof typeof becauseTexts;
@@ -53,7 +53,7 @@ export const becauseRemedies: Readonly<Record<Because, string>> = {
 	"mapping-wrong": "Correct the map of disks: stillpoint controller agents map. The snapshot is of another disk.",
 	"snapshot-failed": "See the error of the job, and the provider's message.",
 	"snapshot-not-taken": "See the error of the job.",
-	"snapshot-outside-window": "The provider must take the snapshot after `frozen` and before it says `done`.",
+	"snapshot-outside-window": "The provider must take the snapshot after `frozen` and before it says `taken` or `done`.",
 	"evidence-lost": "See the agent's log for why it ended, then order again.",
 };
 export const becauseSchema = z.enum(Object.keys(becauseTexts) as [Because, ...Because[]]);

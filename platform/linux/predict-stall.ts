@@ -9,12 +9,12 @@
  */
 import { readFile } from "node:fs/promises";
 
-/** Measured on one machine with two processors, see freeze times in docs/report.md: RCU waits of one FIFREEZE. */
+/** Measured on one machine with two processors, see docs/report.md: the RCU waits of a FIFREEZE. */
 const graceMs = { expedited: 1.5, usual: 45 };
 /** FIFREEZE and FITHAW of one idle file system beside others, and the messages about them. */
-const eachMs = 0.15;
+const eachMs = 0.35;
 /** From the last answer of FIFREEZE to the asker, and from the asker's word to the first FITHAW. */
-const messagesMs = 4;
+const messagesMs = 5;
 /** Below this much a disk's mean speed says nothing. */
 const leastWrittenBytes = 64 * 1024 * 1024;
 

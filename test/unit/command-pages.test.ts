@@ -130,6 +130,13 @@ const report: Report = {
 	],
 };
 
+test("a report tells what writers waited for, and what was predicted", () => {
+	const window = { freezeMs: 5, heldMs: 20, thawMs: 900, skewMs: 1, predictedStallMs: 700, stallMs: 925 };
+	expect(screen(renderReport({ ...report, window }, page)).join("\n")).toMatch(
+		/waited for 925 ms at most \(predicted 700 ms\)/,
+	);
+});
+
 test("a report says the level, every reason, what writers felt, and each script's last words", () => {
 	const text = screen(renderReport(report, page)).join("\n");
 	expect(text).toMatch(/^ {2}level +crash {3}\(asked application/m);
