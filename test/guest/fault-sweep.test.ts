@@ -4,7 +4,7 @@
  */
 import { spawn } from "node:child_process";
 import { randomInt } from "node:crypto";
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -13,12 +13,14 @@ import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import { startForeignHand } from "../fixtures/foreign-hand.ts";
 import { freeze, thaw } from "../fixtures/loop-file-system.ts";
+import { poll } from "../fixtures/poll.ts";
 import { monotonicMs } from "../fixtures/write-prober.ts";
 import { checkRound, checkStored } from "./fault-sweep/check-round.ts";
 import { findPoint } from "./fault-sweep/find-point.ts";
+import { startHeartbeat } from "./fault-sweep/heartbeat.ts";
 import { formatOutcome, formatSummary } from "./fault-sweep/print-sweep.ts";
 import { watchRcu } from "./fault-sweep/rcu-watch.ts";
-import type { RoundOutcome } from "./fault-sweep/run-round.ts";
+import { type RoundOutcome, runRound } from "./fault-sweep/run-round.ts";
 import { countLanes, runSweep } from "./fault-sweep/run-sweep.ts";
 import { holdLimitMs, promiseMs } from "./fault-sweep/scene.ts";
 import { planRounds } from "./fault-sweep/schedule.ts";
@@ -31,7 +33,7 @@ const missing = lacksForSweep();
 const sampleRounds = 32;
 
 describe.skipIf(missing)(`whatever happens to a hold${missing ? `: ${missing}` : ""}`, () => {
-	test("a sample of the sweep keeps every promise", async () => {
+	test.concurrent("a sample of the sweep keeps every promise", async () => {
 		const seed = randomInt(2 ** 32);
 		const rounds = planRounds(seed, sampleRounds, findSweepShapes());
 		const outcomes = new Map<number, RoundOutcome>();
@@ -53,14 +55,15 @@ describe.skipIf(missing)(`whatever happens to a hold${missing ? `: ${missing}` :
 		expect(outcomes.size).toBe(sampleRounds);
 	});
 
-	test("the checks of a round see what they are for (negative control)", async () => {
-		const variant = { shape: "over-mounted", clock: false, database: true } as const;
+	test.concurrent("the checks of a round see what they are for (negative control)", async () => {
+		const variant = { shape: "bind", clock: false, database: true } as const;
 		await using lane = await openSweepLane({ variant, block: 0 });
 		const jobId = "control";
 		const sinceMs = monotonicMs();
 		const order = { jobId, level: "application", acceptLevel: "application", holdLimitMs } as const;
 		await lane.client.orderSnapshot(lane.agentId, order);
 		const job = await rest(lane, jobId);
+		expect(job?.report?.error ?? job?.error).toBeUndefined();
 		expect(job).toMatchObject({ state: "done", level: "application" });
 		expect((await checkRound({ lane, jobId, job, struck: {}, sinceMs })).faults).toEqual([]);
 
@@ -79,7 +82,7 @@ describe.skipIf(missing)(`whatever happens to a hold${missing ? `: ${missing}` :
 		await freeze(folder);
 		await sleep(holdLimitMs + promiseMs + 300);
 		await thaw(folder);
-		const holding = new DatabaseSync(join(folder, "shop.sqlite"));
+		const holding = new DatabaseSync(join(folder, "shop.sqlite"), { timeout: 10_000 });
 		holding.exec("BEGIN IMMEDIATE");
 		const told =
 			job?.report === undefined ? undefined : { ...job.report, achieved: "file-system" as const, scripts: [] };
@@ -119,8 +122,8 @@ describe.skipIf(missing)(`whatever happens to a hold${missing ? `: ${missing}` :
 		]);
 	});
 
-	test("a freeze of others that is undone is seen, and where a hold is", async () => {
-		const variant = { shape: "over-mounted", clock: false, database: false } as const;
+	test.concurrent("a freeze of others that is undone is seen, and where a hold is", async () => {
+		const variant = { shape: "swap-file", clock: false, database: false } as const;
 		await using lane = await openSweepLane({ variant, block: 0 });
 		const [folder = ""] = lane.machine.writable;
 		await using hand = startForeignHand("freeze", folder);
@@ -133,7 +136,7 @@ describe.skipIf(missing)(`whatever happens to a hold${missing ? `: ${missing}` :
 		expect(findPoint({ ...seen, phase: "post" })).toBeUndefined();
 	});
 
-	test("rcu_expedited that stays on without a marker is seen", async () => {
+	test.concurrent("rcu_expedited that stays on without a marker is seen", async () => {
 		const folder = mkdtempSync(join(tmpdir(), "stillpoint-test-rcu-"));
 		const path = join(folder, "switch");
 		writeFileSync(path, "0\n");
@@ -145,7 +148,25 @@ describe.skipIf(missing)(`whatever happens to a hold${missing ? `: ${missing}` :
 		await sleep(2_000);
 		expect(watch.faults).toEqual([]);
 		rmSync(marker);
-		await expect.poll(() => watch.faults, { timeout: 10_000 }).toHaveLength(1);
+		await poll(() => watch.faults, 10_000).toHaveLength(1);
 		rmSync(folder, { recursive: true });
+	});
+
+	// Alone: the switch is one for the machine.
+	test("rcu_expedited that others switched on stays on, whoever of ours is killed", async () => {
+		const path = "/sys/kernel/rcu_expedited";
+		const before = readFileSync(path, "latin1").trim();
+		using _back = { [Symbol.dispose]: () => writeFileSync(path, before) };
+		writeFileSync(path, "1");
+		const variant = { shape: "bind", clock: false, database: false } as const;
+		await using lane = await openSweepLane({ variant, block: 0 });
+		using heartbeat = startHeartbeat();
+		for (const [index, victim] of (["others", "freezer", "all"] as const).entries()) {
+			const fault = victim === "others" ? "second-order" : "killed";
+			const cell = { victim, fault, point: "freezing" } as const;
+			const outcome = await runRound(lane, { index, cell, variant, block: 0, seed: index }, heartbeat);
+			expect(outcome.faults).toEqual([]);
+			expect(readFileSync(path, "latin1").trim(), `${victim} ${fault}`).toBe("1");
+		}
 	});
 });

@@ -19,7 +19,7 @@ export type RoundLook = {
 	readonly sinceMs: number;
 };
 
-const databaseLimitMs = 20_000;
+const databaseLimitMs = 10_000;
 
 export async function checkRound(look: RoundLook): Promise<{ longestWriteMs: number; faults: string[] }> {
 	const { lane, jobId, job, struck, sinceMs } = look;

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { monotonicMs } from "../../fixtures/write-prober.ts";
 import { Missed } from "../fault-table/aim.ts";
 import { findFreezeCalls } from "./find-point.ts";
-import { type Scene, type Struck, stallMs } from "./scene.ts";
+import { holdLimitMs, type Scene, type Struck, stallMs } from "./scene.ts";
 
 const slowestMs = 400;
 /** House promise 1: after the kernel let go of the last FIFREEZE. */
@@ -12,6 +12,9 @@ const afterKernelMs = 100;
 const inKernelMs = 20;
 const letGoLimitMs = 30_000;
 const pollMs = 4;
+const statusPollMs = 50;
+/** The hold's deadline, those of the two who wait behind it, and the second within which it is to be said. */
+const untilStuckMs = holdLimitMs + 2_500;
 
 export async function strikeSlowDisk(scene: Scene, fault: "slow" | "stuck"): Promise<Struck> {
 	const { slow } = scene.lane.machine;
@@ -20,39 +23,66 @@ export async function strikeSlowDisk(scene: Scene, fault: "slow" | "stuck"): Pro
 	const lastsMs = Math.round(stallMs * (0.5 + scene.random()));
 	// What is under way on a frozen disk is answered first.
 	await (fault === "slow" ? slow.makeSlow(delayMs) : slow.makeStuck());
-	const state = { letGoMs: 0 };
+	const state = { letGoMs: 0, stuckTold: false };
+	const struckMs = monotonicMs();
+	const kernel = watchKernel(Object.values(scene.pids));
 	return {
 		note: fault === "slow" ? `${delayMs} ms a request, for ${lastsMs} ms` : `for ${lastsMs} ms`,
 		exempt: [slow.mountPoint],
 		mayBeStuck: true,
 		async settle() {
-			await sleep(lastsMs);
+			let heldMs = 0;
+			for (const endMs = struckMs + lastsMs; monotonicMs() < endMs; await sleep(statusPollMs)) {
+				const { job } = await scene.lane.status();
+				state.stuckTold ||= job?.phase === "stuck";
+				heldMs = kernel.heldMs();
+			}
+			state.stuckTold ||= heldMs < untilStuckMs + scene.starvedMs();
 			await slow.release();
-			state.letGoMs = await untilLetGo(Object.values(scene.pids));
+			state.letGoMs = await untilLetGo(kernel);
 		},
 		async check() {
 			const prober = scene.lane.probers.find(({ folder }) => folder === slow.mountPoint);
 			const { endedAtMs = 0, tookMs = 0 } = (await prober?.longestMs(state.letGoMs, 10_000)) ?? {};
 			const lateMs = Math.min(endedAtMs - state.letGoMs, tookMs);
-			return lateMs <= afterKernelMs + scene.starvedMs()
-				? []
-				: [`the last one could be written ${Math.round(lateMs)} ms after the kernel let go`];
+			return [
+				...(state.stuckTold
+					? []
+					: ["the kernel held a freeze past every deadline, and nobody said that the job is stuck"]),
+				...(lateMs <= afterKernelMs + scene.starvedMs()
+					? []
+					: [`the last one could be written ${Math.round(lateMs)} ms after the kernel let go`]),
+			];
 		},
 	};
 }
 
-/** CLOCK_MONOTONIC in ms: from when on none of the processes is in a FIFREEZE or FITHAW that lasts. */
-async function untilLetGo(pids: readonly number[]): Promise<number> {
+type KernelWatch = {
+	/** How long the oldest FIFREEZE or FITHAW that goes on has lasted, as far as it was looked at; 0: there is none. */
+	heldMs(): number;
+};
+
+function watchKernel(pids: readonly number[]): KernelWatch {
 	const since = new Map<string, number>();
+	return {
+		heldMs() {
+			const nowMs = monotonicMs();
+			const calls = pids.flatMap((pid) => findFreezeCalls(pid).map(({ thread, command }) => `${thread} ${command}`));
+			for (const seen of since.keys()) if (!calls.includes(seen)) since.delete(seen);
+			for (const call of calls) if (!since.has(call)) since.set(call, nowMs);
+			return nowMs - Math.min(nowMs, ...since.values());
+		},
+	};
+}
+
+/** CLOCK_MONOTONIC in ms: from when on no call lasts. */
+async function untilLetGo(kernel: KernelWatch): Promise<number> {
 	const endMs = monotonicMs() + letGoLimitMs;
-	for (let quietSinceMs = monotonicMs(); monotonicMs() < endMs; await sleep(pollMs)) {
-		const nowMs = monotonicMs();
-		const calls = pids.flatMap((pid) => findFreezeCalls(pid).map(({ thread, command }) => `${thread} ${command}`));
-		for (const seen of since.keys()) if (!calls.includes(seen)) since.delete(seen);
-		for (const call of calls) if (!since.has(call)) since.set(call, nowMs);
-		const lasting = [...since.values()].some((firstMs) => nowMs - firstMs > inKernelMs);
-		if (lasting || (since.size > 0 && nowMs - quietSinceMs < inKernelMs)) quietSinceMs = nowMs;
-		if (nowMs - quietSinceMs > 2 * inKernelMs) return quietSinceMs;
+	let heldAtMs = monotonicMs();
+	for (let nowMs = heldAtMs; nowMs < endMs; nowMs = monotonicMs()) {
+		if (kernel.heldMs() > inKernelMs) heldAtMs = nowMs;
+		if (nowMs - heldAtMs > 3 * inKernelMs) return heldAtMs;
+		await sleep(pollMs);
 	}
-	return monotonicMs();
+	return endMs;
 }

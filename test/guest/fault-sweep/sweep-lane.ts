@@ -16,6 +16,7 @@ export function openSweepLane({ variant, block }: Pick<Round, "variant" | "block
 		limitMs,
 		relay: true,
 		guard: true,
+		writers: true,
 		database: variant.database,
 		...clock,
 	});

@@ -21,6 +21,7 @@ import { startGuard } from "../../fixtures/guard.ts";
 import { type ProductGuard, startProductGuard } from "../../fixtures/product-guard.ts";
 import { programs } from "../../fixtures/programs.ts";
 import { makeSourceExtension } from "../../fixtures/source-extension.ts";
+import { startSteadyWriter } from "../../fixtures/steady-writer.ts";
 import { startTcpRelay, type TcpRelay } from "../../fixtures/tcp-relay.ts";
 import { startWriteProber, type WriteProber } from "../../fixtures/write-prober.ts";
 import { type LaneScripts, writeLaneScripts } from "./lane-scripts.ts";
@@ -50,7 +51,9 @@ export type LaneOptions<M extends Machine> = {
 	relay?: boolean;
 	/** The product's own guard runs beside the agent, and is started again when it ended. */
 	guard?: boolean;
-	/** On the first writable folder lies a SQLite database that the jobs hold still. */
+	/** Beside the probers, writers keep every writable folder busy. */
+	writers?: boolean;
+	/** In one of the writable folders lies a SQLite database that the jobs hold still. */
 	database?: boolean;
 };
 
@@ -93,7 +96,8 @@ export async function openLane<M extends Machine>(options: LaneOptions<M>): Prom
 	}
 	if (own !== undefined) mkdirSync(own, { recursive: true });
 	const entries = copyPrograms(machine.programsFolder);
-	const firstFolder = machine.writable[0];
+	// A script finds no database by way of a process.
+	const firstFolder = machine.writable.find((folder) => !folder.startsWith("/proc/"));
 	const databasePath =
 		options.database === true && firstFolder !== undefined ? join(firstFolder, "shop.sqlite") : undefined;
 	const database = databasePath === undefined ? undefined : undo.use(await startDatabaseProber(databasePath));
@@ -185,6 +189,7 @@ export async function openLane<M extends Machine>(options: LaneOptions<M>): Prom
 	);
 	const probers: Lane["probers"][number][] = [];
 	for (const folder of machine.writable) probers.push({ ...undo.use(await startWriteProber(folder)), folder });
+	if (options.writers === true) for (const folder of machine.writable) undo.use(await startSteadyWriter(folder));
 	const owned = undo.move();
 
 	return {
