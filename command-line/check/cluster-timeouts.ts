@@ -12,32 +12,38 @@ export const clusterPrograms = ["corosync", "etcd"];
 
 export type ClusterFacts = {
 	readonly processes: readonly Process[];
-	/** /etc/corosync/corosync.conf, when there is one. */
-	readonly corosync?: string;
+	/** Of each corosync, by its pid: its file, where that could be read. */
+	readonly corosyncFiles: ReadonlyMap<number, string>;
 	/** Of each etcd that names a file, by its pid. */
 	readonly etcdFiles: ReadonlyMap<number, string>;
 	readonly holdLimitMs: number;
 };
 
 export async function readClusterFindings(processes: readonly Process[], holdLimitMs: number): Promise<Finding[]> {
-	const corosync = await readFile("/etc/corosync/corosync.conf", "utf8").catch(() => undefined);
+	const corosyncFiles = new Map<number, string>();
+	for (const one of processes.filter(({ name }) => name === "corosync")) {
+		const text = await readFile(corosyncFileOf(one), "utf8").catch(() => undefined);
+		if (text !== undefined) corosyncFiles.set(one.pid, text);
+	}
 	const etcdFiles = new Map<number, string>();
 	for (const one of processes.filter(({ name }) => name === "etcd")) {
 		const file = etcdFileOf(one);
 		if (file?.startsWith("/")) etcdFiles.set(one.pid, await readFile(file, "utf8").catch(() => ""));
 	}
-	return clusterFindings({ processes, ...(corosync === undefined ? {} : { corosync }), etcdFiles, holdLimitMs });
+	return clusterFindings({ processes, corosyncFiles, etcdFiles, holdLimitMs });
 }
 
-export function clusterFindings({ processes, corosync, etcdFiles, holdLimitMs }: ClusterFacts): Finding[] {
+export function clusterFindings({ processes, corosyncFiles, etcdFiles, holdLimitMs }: ClusterFacts): Finding[] {
 	const found: { what: string; limitMs: number; remedy: string }[] = [];
-	if (corosync !== undefined && processes.some(({ name }) => name === "corosync"))
+	for (const one of processes.filter(({ name }) => name === "corosync")) {
+		const file = corosyncFileOf(one);
+		const text = corosyncFiles.get(one.pid);
 		found.push({
-			what: "corosync: token",
-			limitMs: parseCorosyncTokenMs(corosync),
-			remedy:
-				"Raise totem.token in /etc/corosync/corosync.conf above the hold, or put the node into maintenance for it.",
+			what: `corosync: token${text === undefined ? ` (${file} could not be read: its default)` : ""}`,
+			limitMs: parseCorosyncTokenMs(text ?? ""),
+			remedy: `Raise totem.token in ${file} above the hold, or put the node into maintenance for it.`,
 		});
+	}
 	for (const one of processes.filter(({ name }) => name === "etcd"))
 		found.push({
 			what: "etcd: election timeout",
@@ -76,6 +82,12 @@ export function etcdElectionMs({ args, environment = {} }: Process, file: string
 			? (findArgument(args, "--election-timeout", "-election-timeout") ?? environment["ETCD_ELECTION_TIMEOUT"])
 			: /^\s*election-timeout:\s*["']?(\d+)/m.exec(file)?.[1];
 	return given !== undefined && /^\d+$/.test(given) ? Number(given) : etcdDefaultMs;
+}
+
+/** corosync(8): `-c`, else its variable, else the usual one. */
+function corosyncFileOf({ args, environment = {} }: Process): string {
+	const named = findArgument(args, "-c") ?? environment["COROSYNC_MAIN_CONFIG_FILE"];
+	return named?.startsWith("/") ? named : "/etc/corosync/corosync.conf";
 }
 
 function etcdFileOf({ args, environment = {} }: Process): string | undefined {

@@ -171,9 +171,19 @@ describe("databases that run", () => {
 
 describe("cluster software", () => {
 	const find = (changes: Partial<Parameters<typeof clusterFindings>[0]>) =>
-		clusterFindings({ processes: [], etcdFiles: new Map(), holdLimitMs: 10_000, ...changes }).map(
-			({ status }) => status,
-		);
+		clusterFindings({
+			processes: [],
+			corosyncFiles: new Map(),
+			etcdFiles: new Map(),
+			holdLimitMs: 10_000,
+			...changes,
+		}).map(({ status }) => status);
+
+	test("a corosync whose file could not be read is judged by the default, and the file is named", () => {
+		const processes = [process("corosync", { args: ["corosync", "-f", "-c", "/srv/own.conf"] })];
+		const [one] = clusterFindings({ processes, corosyncFiles: new Map(), etcdFiles: new Map(), holdLimitMs: 60_000 });
+		expect([one?.status, one?.what]).toEqual(["warn", expect.stringContaining("(/srv/own.conf could not be read")]);
+	});
 
 	test("corosync's token grows with the nodes", () => {
 		expect(parseCorosyncTokenMs("totem {\n}\n")).toBe(3_000);
@@ -196,9 +206,10 @@ describe("cluster software", () => {
 	});
 
 	test("is warned of when a hold may outlast it, and only when it runs", () => {
-		expect(find({ corosync: "totem {}" })).toEqual([]);
-		expect(find({ corosync: "totem {}", processes: [process("corosync"), process("etcd")] })).toEqual(["warn", "warn"]);
-		expect(find({ corosync: "totem {\n token: 20000\n}", processes: [process("corosync")] })).toEqual(["ok"]);
+		expect(find({ corosyncFiles: new Map([[7, "totem {}"]]) })).toEqual([]);
+		expect(find({ processes: [process("corosync"), process("etcd")] })).toEqual(["warn", "warn"]);
+		const corosyncFiles = new Map([[7, "totem {\n token: 20000\n}"]]);
+		expect(find({ corosyncFiles, processes: [process("corosync")] })).toEqual(["ok"]);
 	});
 });
 
