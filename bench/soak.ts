@@ -32,7 +32,7 @@ export async function measureSoak(snapshots: number, signal: AbortSignal): Promi
 	await using disk = await makeLoopFileSystem({ dir: folders.images, fsType: "ext4", sizeMiB: 128, name: "clean" });
 	await using agent = await startBenchAgent({ form: "bundled", folders, mountPoints: [disk.mountPoint], signal });
 	const series: Soak["series"] = [];
-	const every = Math.max(1, Math.floor(snapshots / samples));
+	const every = Math.max(5, Math.floor(snapshots / samples));
 	const beganMs = performance.now();
 	await sample(0);
 	for (let count = 1; count <= snapshots; count += 1) {

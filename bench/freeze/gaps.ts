@@ -12,7 +12,7 @@ export type Gap = { readonly beganAtMs: number; readonly lengthMs: number };
 export function longestGap(doneAt: readonly number[], { fromMs, untilMs }: Interval): Gap {
 	const first = doneAt[0];
 	const last = doneAt.at(-1);
-	if (first === undefined || last === undefined || first > fromMs || last < untilMs) {
+	if (first === undefined || last === undefined || !(first <= fromMs && last >= untilMs)) {
 		throw new RangeError(`writes from ${first} to ${last} don't reach over ${fromMs} to ${untilMs}`);
 	}
 	let longest: Gap = { beganAtMs: fromMs, lengthMs: 0 };
