@@ -174,7 +174,8 @@ function fishScript(root: CommandNode): string {
 		});
 		for (const { names, description, value } of optionsOf(node)) {
 			const flags = names.map((name) => (name.startsWith("--") ? `-l ${name.slice(2)}` : `-s ${name.slice(1)}`));
-			const takes = value === undefined ? "" : ` -r${fishValue(value)}`;
+			// -x: with a value, and of files none but those that are asked for.
+			const takes = value === undefined ? "" : ` ${value.type === "file" ? "-r" : "-x"}${fishValue(value)}`;
 			lines.push(`complete -c stillpoint ${here("*")} ${flags.join(" ")}${takes} -d ${fishQuote(description)}`);
 		}
 	}
