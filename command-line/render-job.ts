@@ -3,6 +3,12 @@ import type { Page } from "./layout.ts";
 import { humanMs } from "./output.ts";
 import { renderReport } from "./render-report.ts";
 
+/** Where a job stands, in a line. */
+export function renderStep({ state, error, endedAt }: ControllerJob): string {
+	if (error === undefined || endedAt !== undefined) return state;
+	return `${state}, ${error.code}: ${error.message}. ${error.remedy ?? ""}`.trimEnd();
+}
+
 /** A job of the controller as a page for people: how it stands, then its report. */
 export function renderJob(job: ControllerJob, page: Page): string {
 	const lines = [

@@ -115,13 +115,15 @@ export function connectController({ url, ca, cert, key }: ControllerAccess): Con
 	}
 
 	async function followJob(jobId: string, { signal, onChange }: WaitOptions = {}): Promise<ControllerJob> {
-		const seen: { state?: string } = {};
+		const seen: { state?: string; error?: string | undefined } = {};
 		const path = `/v1/jobs/${id(jobId)}/events`;
 		for await (const event of followEvents({ url, agent, path, signal })) {
 			const jobs = event.type === "job" ? [event.job] : event.type === "state" ? event.jobs : [];
 			for (const job of jobs) {
-				if (job.state !== seen.state) onChange?.(job);
+				// An error of a job that goes on: it is stuck.
+				if (job.state !== seen.state || job.error?.message !== seen.error) onChange?.(job);
 				seen.state = job.state;
+				seen.error = job.error?.message;
 			}
 		}
 		// With its report; and a controller that stopped meanwhile may not have told of the end.

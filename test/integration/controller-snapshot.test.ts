@@ -3,6 +3,7 @@ import { cp, open, readdir, readFile, rm, stat, truncate } from "node:fs/promise
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { renderStep } from "../../command-line/render-job.ts";
 import type { ControllerJob } from "../../contracts/controller-messages.ts";
 import type { FakeAgent, FakeAgentOptions } from "../fakes/fake-agent.ts";
 import { makeFakeReport } from "../fakes/fake-report.ts";
@@ -304,14 +305,19 @@ describe("an agent whose kernel does not let go", () => {
 	test("is shown at once as stuck, while it freezes, and while a job is let go", async () => {
 		const agent = await addAgent({ silentOn: ["frozen", "thawed", "report"] });
 		const { jobId } = await controller.client.orderSnapshot(agent.agentId, {});
+		const seen: string[] = [];
+		const following = controller.client.followJob(jobId, { onChange: (job) => void seen.push(renderStep(job)) });
 		await agent.until("frozen");
 		expect((await controller.client.readJob(jobId)).error).toBeUndefined();
+		sayStuck(agent, jobId);
 		sayStuck(agent, jobId);
 		await poll(() => controller.client.readJob(jobId)).toMatchObject({ state: "freezing", error });
 		await controller.client.cancelJob(jobId);
 		const again = { ...error, message: "still frozen: /srv/nested" };
 		agent.sendRaw(JSON.stringify({ type: "stuck", jobId, fileSystems: ["/srv/nested"], error: again }));
 		await poll(() => controller.client.readJob(jobId)).toMatchObject({ state: "thawing", error: again });
+		await following;
+		expect(seen.filter((step) => step === "freezing, stuck: still frozen: /srv.")).toHaveLength(1);
 	});
 
 	test("and is no longer, when it did", async () => {

@@ -6,7 +6,7 @@ import type { CommandContext } from "../../command-context.ts";
 import { addControllerOptions, type ControllerOptions, connectToController } from "../../controller-access.ts";
 import { printResult, table } from "../../output.ts";
 import { makeProgress } from "../../progress.ts";
-import { renderJob } from "../../render-job.ts";
+import { renderJob, renderStep } from "../../render-job.ts";
 import type { Act } from "../../run-command-line.ts";
 
 export function addJobsCommand(controller: Command, context: CommandContext, act: Act): void {
@@ -46,5 +46,5 @@ async function follow(
 	context: CommandContext,
 ): Promise<ControllerJob> {
 	using progress = makeProgress(context, options.json === true);
-	return await api.followJob(jobId, { signal: context.stopping, onChange: ({ state }) => progress.say(state) });
+	return await api.followJob(jobId, { signal: context.stopping, onChange: (job) => progress.say(renderStep(job)) });
 }

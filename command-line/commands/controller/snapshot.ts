@@ -9,7 +9,7 @@ import { addControllerOptions, type ControllerOptions, connectToController } fro
 import { printResult, tellError } from "../../output.ts";
 import { parseCount } from "../../parse-count.ts";
 import { makeProgress } from "../../progress.ts";
-import { renderJob } from "../../render-job.ts";
+import { renderJob, renderStep } from "../../render-job.ts";
 import type { Act } from "../../run-command-line.ts";
 import { stallBudgetText, stallOf, stallWaitText } from "../../stall-options.ts";
 
@@ -95,6 +95,6 @@ async function waitOrCancel(
 	const wait = (options.follow ?? context.isTerminal) ? api.followJob : api.waitForJob;
 	return await wait(jobId, {
 		signal: overdue.signal,
-		onChange: (job) => progress.say(job.state),
+		onChange: (job) => progress.say(renderStep(job)),
 	});
 }
