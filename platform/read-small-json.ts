@@ -1,5 +1,7 @@
+import { closest, distance } from "fastest-levenshtein";
 import type { z } from "zod";
 import { type ErrorCode, StillpointError } from "../contracts/errors.ts";
+import { findKnownKeys } from "./known-keys.ts";
 import { findSmallFile, findSmallFileSync, type SmallFile } from "./read-small-file.ts";
 
 /** More of them would say nothing more. */
@@ -51,9 +53,22 @@ export function checkJson<T>(value: unknown, path: string, is: { code: ErrorCode
 	if (parsed.success) return parsed.data;
 	const issues = parsed.error.issues.map((issue) => {
 		const field = issue.path.map(String).join(".");
-		return field === "" ? issue.message : `${field}: ${issue.message}`;
+		const said = issue.code === "unrecognized_keys" ? unknownKeys(issue, is.schema) : issue.message;
+		return field === "" ? said : `${field}: ${said}`;
 	});
 	throw new StillpointError(is.code, `${path}: ${issues.slice(0, maxIssues).join("; ")}`, {
 		details: { path, issues },
 	});
+}
+
+/** Each with the known key that was probably meant, where there is one: half of its letters fit. */
+function unknownKeys({ keys, path }: { keys: readonly string[]; path: readonly PropertyKey[] }, schema: z.ZodType) {
+	const known = findKnownKeys(schema, path);
+	return keys
+		.map((key) => {
+			const nearest = known.length === 0 ? undefined : closest(key, known);
+			const isNear = nearest !== undefined && distance(key.toLowerCase(), nearest.toLowerCase()) * 2 <= nearest.length;
+			return `unknown key ${JSON.stringify(key)}${isNear ? `, did you mean ${nearest}?` : ""}`;
+		})
+		.join("; ");
 }

@@ -33,6 +33,8 @@ describe("a drop-in file", () => {
 		["an empty application", { ...good, application: "" }, "application"],
 		["a very long application", { ...good, application: "x".repeat(65) }, "application"],
 		["an unknown field", { ...good, user: "www" }, "user"],
+		["a field that is nearly known", { ...good, onFail: "continue" }, 'unknown key "onFail", did you mean onFailure?'],
+		["one in a step", { ...good, pre: { command: ["/x"], deadlinems: 9 } }, "did you mean deadlineMs?"],
 		["an unknown field in a step", { ...good, pre: { command: ["/x"], shell: true } }, "pre"],
 		["a relative program", { ...good, pre: { command: ["stop-shop"] } }, "pre.command"],
 		["no program", { ...good, pre: { command: [] } }, "pre.command"],
