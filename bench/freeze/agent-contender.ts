@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { freezerEventSchema } from "../../contracts/freezer-protocol.ts";
-import { type HeldOnce, holdOnce } from "../hold-once.ts";
+import { type HeldOnce, holdOnce, monotonicMs } from "../hold-once.ts";
 import type { Contender } from "./contender.ts";
 import { windowOf } from "./freezer-events.ts";
 
@@ -11,25 +11,30 @@ export function agentContender(runFolder: string, disks: readonly string[]): Con
 		name: "agent",
 		isExpedited: true,
 		async run(mayFreeze, signal) {
-			let preparedAtMs = Number.NaN;
+			let waitedMs = Number.NaN;
 			const held = await holdOnce({
 				runFolder,
 				disks,
 				signal,
 				async mayFreeze() {
-					preparedAtMs = performance.now();
+					const preparedAtMs = monotonicMs();
 					await mayFreeze();
-					preparedAtMs = performance.now() - preparedAtMs;
+					waitedMs = monotonicMs() - preparedAtMs;
 				},
 			});
 			const { frozen, own } = windowOf(await readWindowLog(runFolder, held.jobId));
 			return {
 				frozen,
 				job: { fromMs: held.orderedAtMs, untilMs: held.reportedAtMs },
-				own: { ...own, ...stepsOf(held, frozen.fromMs, preparedAtMs), reportedFreezeMs: held.report.window.freezeMs },
+				own: { ...own, ...reportedOf(held), ...stepsOf(held, frozen.fromMs, waitedMs) },
 			};
 		},
 	};
+}
+
+function reportedOf({ report }: HeldOnce) {
+	const { stallMs = Number.NaN, predictedStallMs = Number.NaN } = report.window;
+	return { stallMs, predictedStallMs };
 }
 
 /** Where the time of the job goes, without the wait that the measurement put into it. */

@@ -89,8 +89,11 @@ export async function measureCase(
 
 function figuresOf(turns: readonly { felt: Felt; turn: Turn }[]): ContenderFigures {
 	const of = (key: keyof Felt) => turns.map(({ felt }) => round(felt[key]));
-	const names = Object.keys(turns[0]?.turn.own ?? {});
-	const own = names.map((name) => [name, round(median(turns.map(({ turn }) => turn.own[name] ?? Number.NaN)))]);
+	const names = [...new Set(turns.flatMap(({ turn }) => Object.keys(turn.own)))];
+	const own = names.flatMap((name) => {
+		const told = turns.map(({ turn }) => turn.own[name]).filter((value) => Number.isFinite(value)) as number[];
+		return told.length === 0 ? [] : [[name, round(median(told))]];
+	});
 	const rounds = { frozenStallMs: of("frozenStallMs"), jobStallMs: of("jobStallMs"), skewMs: of("skewMs") };
 	return {
 		frozenStallMs: round(median(rounds.frozenStallMs)),
