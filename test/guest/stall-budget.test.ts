@@ -1,16 +1,17 @@
 /** A stall budget on real file systems: what is refused is refused before anything is frozen or any script has run. */
-import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { type LoopFileSystem, requireTools } from "../fixtures/loop-file-system.ts";
-import { takeSnapshot, toFrozen } from "../fixtures/snapshot-asker.ts";
+import { type LoopFileSystem, requireTools, startGuard } from "../fixtures/loop-file-system.ts";
+import { lacksForSlowDisk, openSlowDisk } from "../fixtures/slow-disk.ts";
+import { takeSnapshot, toFrozen, untilWritable } from "../fixtures/snapshot-asker.ts";
 import { useSnapshotBench } from "../fixtures/snapshot-bench.ts";
 
 const missing = requireTools("root", "mkfs.ext4", "losetup", "mount", "fsfreeze");
 
 describe.skipIf(missing)(`how long writers may be stopped${missing ? `: ${missing}` : ""}`, () => {
 	const bench = useSnapshotBench();
-	const { start } = bench;
+	const { start, defer } = bench;
 	let one: LoopFileSystem;
 	beforeAll(() => {
 		one = bench.one;
@@ -54,6 +55,29 @@ describe.skipIf(missing)(`how long writers may be stopped${missing ? `: ${missin
 		await host.event("prepared");
 		host.tell({ type: "freeze", jobId: host.jobId });
 		expect((await host.report()).error?.code).toBe("stall-too-long");
+	});
+
+	const lacksSlow = lacksForSlowDisk();
+	test.skipIf(lacksSlow)(`a freeze that takes longer is undone${lacksSlow ? `: ${lacksSlow}` : ""}`, async () => {
+		const dir = await mkdtemp("/var/lib/stillpoint-test-");
+		defer(() => rm(dir, { recursive: true, force: true }));
+		const guard = startGuard({ dir, limitMs: 60_000 });
+		defer(() => guard[Symbol.dispose]());
+		const disk = await openSlowDisk({ dir, fsType: "ext4", mode: "delay", writeDelayMs: 1_500 });
+		defer(() => disk[Symbol.asyncDispose]());
+		const host = await start([disk], {}, { request: { stallBudgetMs: 800 }, quiet: false });
+		await host.event("prepared");
+		host.tell({ type: "freeze", jobId: host.jobId });
+		// Everything is written out by now, and the prediction fits.
+		await host.event("freezing");
+		await disk.strike();
+		host.tell({ type: "quiet", jobId: host.jobId });
+		const report = await host.report();
+		await disk.release();
+		expect(report).toMatchObject({ achieved: "none", error: { code: "stall-too-long" } });
+		expect(report.error?.message).toContain("was undone");
+		expect(host.events.some(({ type }) => type === "frozen")).toBe(false);
+		await untilWritable(disk);
 	});
 
 	test("what fits is frozen, and its report tells what was predicted and what came", async () => {

@@ -74,3 +74,18 @@ test("where nothing is frozen there is nothing to let go", async () => {
 	expect(job.state).toBe("done");
 	expect(takenOf(agent)).toEqual(["done"]);
 });
+
+test("a stall budget reaches the agent, and another one under the same job id is another order", async () => {
+	const agent = await addFakeAgent(controller, images);
+	agents.push(agent);
+	const stall = { budgetMs: 500, waitMs: 2_000 };
+	const { jobId } = await controller.client.orderSnapshot(agent.agentId, { jobId: "one", stall });
+	await controller.client.waitForJob(jobId);
+	expect(agent.heard.find((message) => message.type === "order")?.order.stall).toEqual(stall);
+	const again = (budgetMs: number) =>
+		controller.client.orderSnapshot(agent.agentId, { jobId: "one", stall: { ...stall, budgetMs } });
+	await expect(again(501)).rejects.toMatchObject({ code: "job-conflict" });
+	expect((await again(500)).jobId).toBe("one");
+	const none = controller.client.orderSnapshot(agent.agentId, { jobId: "two", stall: { budgetMs: 0 } });
+	await expect(none).rejects.toMatchObject({ code: "order-invalid" });
+});
