@@ -29,19 +29,22 @@ import { findSweepShapes, lacksForSweep } from "./fault-sweep/sweep-tools.ts";
 import { rest } from "./fault-table/rest.ts";
 
 const missing = lacksForSweep();
-/** On two quiet processors in about 80 s. */
-const sampleRounds = 32;
+/** No round begins after this. */
+const sampleMs = 75_000;
+const mostRounds = 400;
+/** A machine that does not come so far is too slow for the promises, too. */
+const leastRounds = 8;
 
 describe.skipIf(missing)(`whatever happens to a hold${missing ? `: ${missing}` : ""}`, () => {
 	test.concurrent("a sample of the sweep keeps every promise", async () => {
 		const seed = randomInt(2 ** 32);
-		const rounds = planRounds(seed, sampleRounds, findSweepShapes());
+		const rounds = planRounds(seed, mostRounds, findSweepShapes());
 		const outcomes = new Map<number, RoundOutcome>();
 		const beganMs = performance.now();
 		const faults = await runSweep({
 			rounds,
 			lanes: countLanes(navigator.hardwareConcurrency),
-			signal: new AbortController().signal,
+			signal: AbortSignal.timeout(sampleMs),
 			onOutcome(round, outcome) {
 				outcomes.set(outcome.index, outcome);
 				process.stdout.write(`${formatOutcome(round, outcome)}\n`);
@@ -49,10 +52,12 @@ describe.skipIf(missing)(`whatever happens to a hold${missing ? `: ${missing}` :
 		});
 		const replay = `npm run test:faults -- --seed ${seed}`;
 		const wallMs = performance.now() - beganMs;
-		process.stdout.write(`${formatSummary({ rounds, outcomes, faults, replay, wallMs })}\nseed ${seed}\n`);
+		process.stdout.write(
+			`${formatSummary({ rounds: rounds.filter(({ index }) => outcomes.has(index)), outcomes, faults, replay, wallMs })}\nseed ${seed}\n`,
+		);
 		const wrong = [...outcomes.values()].flatMap((one) => one.faults.map((fault) => `#${one.index}: ${fault}`));
 		expect([...faults, ...wrong], `again: ${replay} --round N`).toEqual([]);
-		expect(outcomes.size).toBe(sampleRounds);
+		expect(outcomes.size).toBeGreaterThanOrEqual(leastRounds);
 	});
 
 	test.concurrent("the checks of a round see what they are for (negative control)", async () => {

@@ -49,6 +49,8 @@ function checkReport({ job, struck }: RoundLook, best: Level): string[] {
 	const { report } = job;
 	if (struck.mayBeStuck !== true && [job.error?.code, report?.error?.code].includes("stuck"))
 		faults.push("ended as stuck, and nothing was");
+	for (const error of [job.error, report?.error])
+		if (error?.code === "internal") faults.push(`an error that nobody thought of: ${error.message}`);
 	if (report === undefined) return [...faults, "the report was lost"];
 	if (report.because.includes("evidence-lost") && isBetter(report.held, "crash"))
 		faults.push("evidence lost, and held");

@@ -4,13 +4,14 @@ import { allSweepCells, nameOfCell, points, sweepFaults, victims, whyNoCell } fr
 
 /** One line for a round, as it ends. */
 export function formatOutcome(round: Round, outcome: RoundOutcome): string {
-	const { index, attempts, tookMs, starvedMs, faults, longestWriteMs, note, level, code, hit } = outcome;
+	const { index, attempts, tookMs, starvedMs, faults, longestWriteMs, note, level, code, message, hit } = outcome;
 	const { shape, clock, database } = round.variant;
 	const machine = [shape, ...(clock ? ["clock"] : []), ...(database ? ["database"] : [])].join("+");
 	const words = [
 		`#${index} ${nameOfCell(round.cell)}${note === "" ? "" : ` (${note})`} on ${machine}`,
 		`hit ${hit ?? "nothing"}${attempts > 1 ? ` at attempt ${attempts}` : ""}`,
 		`${level ?? "no report"}${code === undefined ? "" : `, ${code}`}`,
+		...(faults.length > 0 && message !== undefined ? [message] : []),
 		`write ${longestWriteMs} ms, round ${(tookMs / 1000).toFixed(1)} s`,
 		...(starvedMs > 0 ? [`no processor for ${starvedMs} ms`] : []),
 		...(faults.length > 0 ? [`WRONG: ${faults.join("; ")}`] : []),

@@ -27,6 +27,7 @@ export type RoundOutcome = {
 	readonly level?: string;
 	/** Absent: the job is done. */
 	readonly code?: string;
+	readonly message?: string;
 	readonly longestWriteMs: number;
 	readonly tookMs: number;
 	/** The longest that the machine left the tests without a processor. */
@@ -73,6 +74,8 @@ async function tryRound(
 	starvedMs: () => number,
 ): Promise<Omit<RoundOutcome, "index" | "attempts" | "misses" | "tookMs" | "starvedMs">> {
 	const random = makeRandom(round.seed);
+	// A link that a busy machine lost is no fault of this round.
+	await lane.restart();
 	const sinceMs = monotonicMs();
 	const wanted = choosePhase(round, random);
 	await using aimed = await aim(lane, { ...wanted, jobId, holdLimitMs, slowReads });
@@ -96,12 +99,12 @@ async function tryRound(
 	await lane.restart();
 	const ended = await rest(lane, jobId);
 	const found = await checkRound({ lane, jobId, job: ended, struck, sinceMs });
-	const code = ended?.error?.code ?? ended?.report?.error?.code;
+	const error = ended?.error ?? ended?.report?.error;
 	return {
 		hit,
 		phase,
 		note: struck.note ?? "",
-		...(code === undefined ? {} : { code }),
+		...(error === undefined ? {} : { code: error.code, message: error.message }),
 		...(ended?.report === undefined ? {} : { level: ended.report.achieved ?? "unknown" }),
 		longestWriteMs: Math.round(found.longestWriteMs),
 		faults: found.faults,
