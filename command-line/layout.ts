@@ -43,7 +43,7 @@ export function wrap(text: string, width: number): string[] {
 	if (widthOf(text) <= width) return [text];
 	const lines: string[] = [];
 	let line = "";
-	for (const word of text.split(/ +/)) {
+	for (const word of text.replaceAll(beforeUnit, keptBlank).split(/ +/)) {
 		const longer = line === "" ? word : `${line} ${word}`;
 		if (widthOf(longer) <= width) {
 			line = longer;
@@ -54,8 +54,12 @@ export function wrap(text: string, width: number): string[] {
 		line = pieces.pop() ?? "";
 		lines.push(...pieces);
 	}
-	return line === "" && lines.length > 0 ? lines : [...lines, line];
+	const all = line === "" && lines.length > 0 ? lines : [...lines, line];
+	return all.map((one) => one.replaceAll(keptBlank, " "));
 }
+/** A number and its unit are one word: "116 / ms" is no time. */
+const beforeUnit = /(?<=(?:^|[ (])[\d.]+) (?=(?:B|KiB|MiB|GiB|TiB|ms|s|min|h|days)(?![A-Za-z]))/g;
+const keptBlank = "\u{f8ff}";
 
 function breakWord(word: string, width: number): string[] {
 	const pieces: string[] = [];

@@ -20,7 +20,7 @@ function summaryRows(report: Report): [string, Cell][] {
 	const { achieved, held, error, window, because, disks } = report;
 	const worth = achieved === null ? `unknown (the hold was worth ${held})` : achieved;
 	const asked = `${worth}   (asked ${report.requested}, accepted ${report.accepted})`;
-	const rows: [string, Cell][] = [["level", { text: asked, tone: levelTones[achieved ?? held] }]];
+	const rows: [string, Cell][] = [["level", { text: asked, tone: error ? "bad" : levelTones[achieved ?? held] }]];
 	const words = [...new Set([...because, ...disks.filter((one) => one.included).flatMap((one) => one.because)])];
 	words.forEach((word, index) => {
 		rows.push([index === 0 ? "because" : "", `${becauseTexts[word]} [${word}]`]);
@@ -98,7 +98,9 @@ function notCoveredRows({ notCovered }: Report): Cell[][] {
 
 function withoutStorage({ notCovered }: Report): string[] {
 	const count = notCovered.filter((one) => one.why === "no-storage").length;
-	return count === 0 ? [] : [`${count} mounts have no storage of their own (tmpfs, overlay): see --json.`];
+	return count === 0
+		? []
+		: [`${count === 1 ? "1 mount has" : `${count} mounts have`} no own storage (tmpfs, overlay): see --json.`];
 }
 
 function part(title: string, page: Page, rows: Cell[][], whole: number[] = []): string {

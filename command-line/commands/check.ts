@@ -1,4 +1,4 @@
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { StillpointError } from "../../contracts/errors.ts";
 import type { CommandContext } from "../command-context.ts";
 import { printResult } from "../output.ts";
@@ -27,7 +27,11 @@ export function addCheckCommand(program: Command, context: CommandContext, act: 
 		)
 		.option("--try-freeze", "really freeze and thaw everything covered, for milliseconds, and measure it")
 		.option("--details", "all that is known, not only one screen")
-		.option("--disk <name>", "only these disks, by kernel name or serial:TEXT (may be repeated)", many, [])
+		.addOption(
+			new Option("--disk <name>", "only these disks, by kernel name or serial:TEXT (may be repeated)")
+				.argParser(many)
+				.default([], "all"),
+		)
 		.option(
 			"--config <file>",
 			"configuration of the agent (default /etc/stillpoint/agent.json, which may be absent)",

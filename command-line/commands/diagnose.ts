@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
 import { resolve } from "node:path";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { StillpointError } from "../../contracts/errors.ts";
 import type { CommandContext } from "../command-context.ts";
 import type { MadeBundle } from "../diagnose/make-bundle.ts";
@@ -27,7 +27,11 @@ export function addDiagnoseCommand(program: Command, context: CommandContext, ac
 		.command("diagnose")
 		.description("gather what a helper needs to know into one file, without secrets; sends nothing")
 		.option("--output <file>", "the bundle (default: stillpoint-diagnose-HOST-TIME.tar.gz in this folder)")
-		.option("--disk <name>", "plan and check only these disks (may be repeated)", many, [])
+		.addOption(
+			new Option("--disk <name>", "plan and check only these disks (may be repeated)")
+				.argParser(many)
+				.default([], "all"),
+		)
 		.option(
 			"--config <file>",
 			"configuration of the agent (default /etc/stillpoint/agent.json, which may be absent)",

@@ -46,8 +46,14 @@ export function addSnapshotCommand(program: Command, context: CommandContext, ac
 			.description("hold the disks of this machine still while a command takes the snapshot, then let go")
 			.addOption(new Option("--level <level>", "level asked for").choices(wanted).default("application"))
 			.addOption(new Option("--accept <level>", "lowest level accepted").choices(wanted).default("file-system"))
-			.option("--disk <name>", "only these disks, by kernel name or serial:TEXT (may be repeated)", many, [])
-			.option("--exclude <name>", "all disks but these (may be repeated)", many, [])
+			.addOption(
+				new Option("--disk <name>", "only these disks, by kernel name or serial:TEXT (may be repeated)")
+					.argParser(many)
+					.default([], "all"),
+			)
+			.addOption(
+				new Option("--exclude <name>", "all disks but these (may be repeated)").argParser(many).default([], "none"),
+			)
 			.option("--hold-ms <ms>", "how long to hold when there is no --run", parseCount(0, 900_000), 100)
 			.option(
 				"--limit-ms <ms>",

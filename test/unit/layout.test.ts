@@ -31,6 +31,14 @@ describe("lines", () => {
 		expect(lines.join("").replaceAll(" ", "")).toBe(text.replaceAll(" ", ""));
 	});
 
+	test("keep a number and its unit together", () => {
+		const text = "freeze 10 ms, held 116 ms, thaw 1.5 s; 12 MiB of 3 disks (2 min)";
+		for (let width = 8; width < 60; width += 1)
+			expect(wrap(text, width).filter((line) => /^(?:ms|s|MiB|min)\b/.test(line))).toEqual([]);
+		expect(wrap("held 116 ms", 9)).toEqual(["held", "116 ms"]);
+		expect(wrap("in 3 seconds and more", 5)[0]).toBe("in 3");
+	});
+
 	test("that are piped are whole: a row is a line", () => {
 		const rows = [["x".repeat(300), "y".repeat(300)]];
 		expect(table(rows).split("\n")).toHaveLength(1);

@@ -5,6 +5,7 @@ import type { CommandContext } from "../../command-context.ts";
 import { addControllerOptions, type ControllerOptions, connectToController } from "../../controller-access.ts";
 import { fields, type Page } from "../../layout.ts";
 import { humanTime, printResult, table } from "../../output.ts";
+import { renderStatus } from "../../render-status.ts";
 import type { Act } from "../../run-command-line.ts";
 
 export function addAgentsCommands(controller: Command, context: CommandContext, act: Act): void {
@@ -65,18 +66,26 @@ export function addAgentsCommands(controller: Command, context: CommandContext, 
 				return undefined;
 			}),
 		);
-	for (const what of ["status", "inventory"] as const) {
-		addControllerOptions(agents.command(what).description(`ask a connected agent for its ${what}`))
-			.argument("<agent>", "agent id")
-			.action((agentId: string, options: ControllerOptions) =>
-				act(options, async () => {
-					using api = await connectToController(options);
-					const answer = what === "status" ? await api.readAgentStatus(agentId) : await api.readAgentInventory(agentId);
-					printResult(context, options.json === true, answer as object, () => JSON.stringify(answer, undefined, 2));
-					return undefined;
-				}),
-			);
-	}
+	addControllerOptions(agents.command("status").description("ask a connected agent for its status"))
+		.argument("<agent>", "agent id")
+		.action((agentId: string, options: ControllerOptions) =>
+			act(options, async () => {
+				using api = await connectToController(options);
+				const status = await api.readAgentStatus(agentId);
+				printResult(context, options.json === true, status, (one, page) => renderStatus(one, page, Date.now()));
+				return undefined;
+			}),
+		);
+	addControllerOptions(agents.command("inventory").description("ask a connected agent for its inventory"))
+		.argument("<agent>", "agent id")
+		.action((agentId: string, options: ControllerOptions) =>
+			act(options, async () => {
+				const { renderInventory } = await import("../../render-inventory.ts");
+				using api = await connectToController(options);
+				printResult(context, options.json === true, await api.readAgentInventory(agentId), renderInventory);
+				return undefined;
+			}),
+		);
 }
 
 function parseMapping(text: string): { name: string; image: string } {
