@@ -37,9 +37,11 @@ import { within } from "./within.ts";
 
 const probeLimitMs = 2_000;
 const defaultCallLimitMs = 30_000;
-/** Of the readers' socket: 8 peers hold less than 24 MiB of ours, whatever they do. */
-const readersLimits = { maxMessageSize: 1024 * 1024, maxPendingBytes: 2 * 1024 * 1024, maxConnections: 8 };
-const readerIdleMs = 30_000;
+/** Readers at a time: 8 hold less than 24 MiB of ours, whatever they do. */
+const maxReaders = 8;
+/** One more may knock: for it the reader goes that has asked nothing for the longest time. */
+const readersLimits = { maxMessageSize: 1024 * 1024, maxPendingBytes: 2 * 1024 * 1024, maxConnections: maxReaders + 1 };
+const readerIdleMs = 10_000;
 /** Calls of one reader that are being answered at a time. */
 const callsPerReader = 4;
 
@@ -78,6 +80,7 @@ export async function serveLocalChannel(options: LocalChannelServerOptions): Pro
 	await clearStaleSocket(socketPath);
 	const isShared = options.readersGid !== undefined;
 	const ipc = newIpc(dirname(socketPath), basename(socketPath), isShared);
+	/** In the order of their last calls. */
 	const callers = new Map<Socket, { caller: LocalCaller; close: AbortController; calls: number }>();
 	ipc.serve(socketPath);
 	const server = ipc.server;
@@ -112,7 +115,12 @@ export async function serveLocalChannel(options: LocalChannelServerOptions): Pro
 			closed: close.signal,
 		};
 		callers.set(socket, { caller, close, calls: 0 });
-		if (isShared) socket.setTimeout(readerIdleMs, () => socket.destroy());
+		if (!isShared) return;
+		socket.setTimeout(readerIdleMs, () => socket.destroy());
+		if (callers.size <= maxReaders) return;
+		// The kernel knows whose a connection is, Node does not tell: so nobody keeps others out by being there.
+		const [idle = socket] = [...callers].flatMap(([one, { calls }]) => (calls === 0 ? [one] : []));
+		idle.destroy();
 	});
 	server.on("close", (socket: Socket) => {
 		const known = callers.get(socket);
@@ -134,6 +142,8 @@ export async function serveLocalChannel(options: LocalChannelServerOptions): Pro
 			return;
 		}
 		known.calls += 1;
+		callers.delete(socket);
+		callers.set(socket, known);
 		void answer(call.data, known.caller, options)
 			.then(
 				(result) => reply(socket, call.data.id, { result }),

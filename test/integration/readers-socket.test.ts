@@ -159,6 +159,17 @@ describe.skipIf(missing)(`readers${missing ? `: ${missing}` : ""}`, () => {
 		await poll(() => askAsNobody(path, [gid], "job.list")).toMatchObject({ result: { jobs: [] } });
 	});
 
+	test("nobody keeps others out by being there: who asks nothing goes for who comes", async () => {
+		const path = readersSocketPath(runDir);
+		const hogs = await openSockets(path, 8);
+		await poll(() => hogs.filter((one) => !one.destroyed).length).toBe(8);
+		const answers = await Promise.all([1, 2, 3].map(() => askAsNobody(path, [gid], "job.list")));
+		for (const one of answers) expect(one).toMatchObject({ result: { jobs: [] } });
+		await poll(() => hogs[0]?.destroyed).toBe(true);
+		expect(hogs.at(-1)?.destroyed).toBe(false);
+		for (const one of hogs) one.destroy();
+	});
+
 	test("the command line uses it by itself, and a refusal says how to get in", async ({ skip }) => {
 		const as = (groups: string, ...words: string[]) =>
 			execa(
