@@ -42,15 +42,6 @@ function isThreadAlive(pid: number, thread: string): boolean {
 	}
 }
 
-/**
- * `ending`: it was killed, and a thread of it is still in the kernel, which may be a FIFREEZE that completes.
- * Read in one go: what has ended is told at once.
- */
-export function findProcessLife(identity: ProcessIdentity): "alive" | "ending" | "ended" {
-	if (!isSameProcessAlive(identity)) return "ended";
-	return isThreadAlive(identity.pid, String(identity.pid)) ? "alive" : "ending";
-}
-
 /** The process group, undefined when there is no such process. */
 export function findProcessGroup(pid: number): number | undefined {
 	try {
