@@ -77,6 +77,10 @@ export async function enrolAgent(
 	return (JSON.parse(stdout) as { agentId: string }).agentId;
 }
 
+export async function startGuard(folders: Folders, signal: AbortSignal): Promise<Program> {
+	return startProgram("guard", entryOf(folders), ["guard", "run", "--run-dir", folders.run, "--json"], signal);
+}
+
 export async function startAgent(folders: Folders, config: string, signal: AbortSignal): Promise<Program> {
 	const places = [
 		"--state-dir",

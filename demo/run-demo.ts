@@ -15,6 +15,7 @@ import {
 	type Folders,
 	startAgent,
 	startController,
+	startGuard,
 	writeAgentConfiguration,
 } from "./programs.ts";
 import { bundle, makeScratchFolders } from "./scratch-folders.ts";
@@ -51,13 +52,14 @@ export async function runDemo({ keep, signal, say, onResult }: DemoOptions): Pro
 	const agentId = await enrolAgent(folders, url, token, signal);
 	const mountPoints = [...machine.disks.map((disk) => disk.fileSystem), machine.nested].map((one) => one.mountPoint);
 	const config = await writeAgentConfiguration(folders, machine.databasePath, mountPoints);
+	await using guard = await startGuard(folders, signal);
 	await using agent = await startAgent(folders, config, signal);
 	await connected(client, agentId, signal);
 	await client.mapDisks(
 		agentId,
 		machine.disks.map(({ name, image }) => ({ name, image })),
 	);
-	say(`  controller ${url} (pid ${controller.pid}), agent ${agentId} (pid ${agent.pid})`);
+	say(`  controller ${url} (pid ${controller.pid}), agent ${agentId} (pid ${agent.pid}), guard (pid ${guard.pid})`);
 
 	say("");
 	say("Snapshot 1: application level, ordered through the controller, under steady writes");

@@ -96,6 +96,8 @@ async function makeReader(undo: AsyncDisposableStack): Promise<Reader> {
 			if (block.kind === "run") await run(block);
 			else if (block.kind === "file") await write(block);
 			else if (block.kind === "controller") url = await serve(undo, moved(block.text), environment, /ready at (\S+)/);
+			else if (block.kind === "guard")
+				await serve(undo, `${moved(block.text).trim()} --run-dir ${runFolder}`, environment, /guard (ready)/);
 			else if (block.kind === "agent") {
 				const places = `--config ${base}/etc/stillpoint/agent.json --state-dir ${base}/agent --log-dir ${base}/log`;
 				const command = `${moved(block.text).trim()} ${places} --run-dir ${runFolder}`;

@@ -1,9 +1,10 @@
-/** What the tables of docs/security.md say of files, held to what a real agent and a real controller leave after a job. */
+/** What the tables of docs/security.md say of files, held to what a real agent, guard and controller leave after a job. */
 import { lstat, readdir, readFile, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type LinkRig, startLinkRig } from "../fixtures/link-rig.ts";
+import { type ProductGuard, startProductGuard } from "../fixtures/product-guard.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
 
 type Entry = { path: string; isFolder: boolean; mode: number; uid: number };
@@ -12,6 +13,7 @@ const missing = requireTools("root");
 describe.skipIf(missing)(missing ? `the security page: ${missing}` : "the security page", () => {
 	let rig: LinkRig;
 	let roots: Record<string, string>;
+	let guard: ProductGuard;
 
 	beforeAll(async () => {
 		rig = await startLinkRig();
@@ -24,11 +26,15 @@ describe.skipIf(missing)(missing ? `the security page: ${missing}` : "the securi
 		};
 		// The tests' own cache of compiled code.
 		await rm(join(runDir, "compile-cache"));
+		guard = await startProductGuard(runDir);
 		await rig.order("job-1");
 		using client = await rig.client();
 		while ((await client.readJob("job-1")).endedAt === undefined) await sleep(100);
 	});
-	afterAll(async () => await rig?.[Symbol.asyncDispose]());
+	afterAll(async () => {
+		await guard?.[Symbol.asyncDispose]();
+		await rig?.[Symbol.asyncDispose]();
+	});
 
 	test("every folder is 0700, every file 0600, and all is root's", async () => {
 		const open: string[] = [];
