@@ -1,10 +1,12 @@
 import { dirname } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { StillpointError } from "../../contracts/errors.ts";
 import { mayBeOurs } from "../../contracts/freezer-protocol.ts";
 import type { FreezeCalls } from "../../platform/linux/freeze-calls.ts";
 import type { Freezer, FrozenEvent } from "../../platform/linux/freezer/freezer-client.ts";
 import { removeLedger } from "../../platform/linux/freezer/ledger-file.ts";
 import { findSuspects } from "../../platform/linux/ledger-suspects.ts";
+import { countThreadsInKernel } from "../../platform/linux/process-identity.ts";
 import { restoreExpedited } from "../../platform/linux/rcu-expedited.ts";
 import { type RescueResult, rescueThaw } from "../../platform/linux/rescue-thaw.ts";
 import type { HeldFolder } from "../../platform/linux/target-folders.ts";
@@ -89,7 +91,7 @@ export class FrozenWindow {
 	async #thawAll(): Promise<void> {
 		if (!this.#begun) return;
 		this.#asked = true;
-		// A FIFREEZE in flight is the kernel's: who waits for the thaw hears of it before the freezer is given up.
+		// A call in flight is the kernel's: who waits for the thaw hears of it before the freezer is given up.
 		const late = setTimeout(() => this.#tellInFlight(), stuckAfterMs);
 		try {
 			if (!(await this.#askFreezer())) await this.#rescue();
@@ -101,17 +103,43 @@ export class FrozenWindow {
 
 	#tellInFlight(): void {
 		const { answers, onStuck } = this.#options;
-		const inFlight = this.#suspects().filter(({ target }) => !answers.freezes.has(target.superblock));
+		const thawing = this.#findThawing();
+		const inFlight = this.#suspects().filter(
+			(one) => !answers.freezes.has(one.target.superblock) || thawing.includes(one),
+		);
 		if (inFlight.length > 0) onStuck(inFlight.map(({ target }) => target.mountPoint));
 	}
 
 	/** Whether it said that all is thawed. */
 	async #askFreezer(): Promise<boolean> {
-		const asked = this.#options.freezer.thaw(askLimitMs).then(
-			({ fileSystems }) => fileSystems.every(({ result }) => !mayBeOurs(result)),
-			() => false,
-		);
+		const { freezer } = this.#options;
+		const isAll = ({ fileSystems }: Awaited<Freezer["thawed"]>) =>
+			fileSystems.every(({ result }) => !mayBeOurs(result));
+		const asked = freezer.thaw(askLimitMs).then(isAll, () => this.#waitForKernel().then(isAll, () => false));
 		return Promise.race([asked, this.#forced.promise.then(() => false)]);
+	}
+
+	/**
+	 * As long as the kernel, and not the freezer, is late with the thaw: nobody could thaw it sooner, and the answer of
+	 * that FITHAW is the proof of the hold. It would be lost with the freezer, and ours finds nothing frozen then.
+	 */
+	async #waitForKernel(): Promise<Awaited<Freezer["thawed"]>> {
+		const { freezer, onStuck } = this.#options;
+		for (;;) {
+			const thawing = this.#findThawing();
+			if (thawing.length === 0) throw new StillpointError("stuck", "the freezer does not thaw");
+			onStuck(thawing.map(({ target }) => target.mountPoint));
+			const thawed = await Promise.race([freezer.thawed, sleep(stuckAfterMs, undefined, { ref: false })]);
+			if (thawed !== undefined) return thawed;
+		}
+	}
+
+	/** What waits in a FITHAW of the freezer that has not answered; none when it waits for anything else, too. */
+	#findThawing(): readonly HeldFolder[] {
+		const { answers, freezer } = this.#options;
+		const left = this.#suspects().filter(({ target }) => answers.thaws.get(target.superblock)?.result !== "thawed");
+		const isFrozen = left.every(({ target }) => answers.freezes.get(target.superblock)?.result === "frozen");
+		return isFrozen && countThreadsInKernel(freezer.identity) === left.length ? left : [];
 	}
 
 	/** Until the freezer is reaped, and once more after that with what its ledger says then. */

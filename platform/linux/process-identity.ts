@@ -33,12 +33,39 @@ export function isSameProcessAlive({ pid, startTime }: ProcessIdentity): boolean
 	}
 }
 
-function isThreadAlive(pid: number, thread: string): boolean {
+/**
+ * How many threads besides the main one wait in the kernel where no signal ends them (state D). Undefined: it is gone,
+ * or its main thread waits there itself or is stopped, so that it can't do anything.
+ */
+export function countThreadsInKernel({ pid, startTime }: ProcessIdentity): number | undefined {
 	try {
-		const { state } = parseProcessStat(readFileSync(`/proc/${pid}/task/${thread}/stat`, "latin1"));
-		return state !== "Z" && state !== "X";
+		const main = parseProcessStat(readFileSync(`/proc/${pid}/stat`, "latin1"));
+		if (main.startTime !== startTime || !["R", "S"].includes(main.state ?? "")) return undefined;
+		return readdirSync(`/proc/${pid}/task`).filter((thread) => readThreadState(pid, thread) === "D").length;
 	} catch {
-		return false;
+		return undefined;
+	}
+}
+
+/**
+ * `ending`: it was killed, and a thread of it is still in the kernel, which may be a FIFREEZE that completes.
+ * Read in one go: what has ended is told at once.
+ */
+export function findProcessLife(identity: ProcessIdentity): "alive" | "ending" | "ended" {
+	if (!isSameProcessAlive(identity)) return "ended";
+	return isThreadAlive(identity.pid, String(identity.pid)) ? "alive" : "ending";
+}
+
+function isThreadAlive(pid: number, thread: string): boolean {
+	const state = readThreadState(pid, thread);
+	return state !== undefined && state !== "Z" && state !== "X";
+}
+
+function readThreadState(pid: number, thread: string): string | undefined {
+	try {
+		return parseProcessStat(readFileSync(`/proc/${pid}/task/${thread}/stat`, "latin1")).state;
+	} catch {
+		return undefined;
 	}
 }
 

@@ -62,6 +62,24 @@ describe.skipIf(missing)(`a job over a slow disk${why}`, () => {
 		expect(report.window?.freezeMs).toBeGreaterThan(800);
 	});
 
+	test("keeps the proof of its hold when the disk is late with the thaw, and says meanwhile what waits", async () => {
+		const slow = await openSlow();
+		const host = await bench.start([bench.one, slow], { holdLimitMs: 30_000 });
+		await host.event("prepared");
+		host.tell({ type: "freeze", jobId: host.jobId });
+		await host.event("frozen");
+		await slow.makeSlow(3_500);
+		const taking = takeSnapshot(host, [bench.one, slow]);
+		expect((await host.event("stuck")).fileSystems).toEqual([slow.mountPoint]);
+		expect(await isWritable(bench.one), "the others are let go at once").toBe(true);
+		await host.event("thawed");
+		await slow.release();
+		const report = await taking;
+		expect(report).toMatchObject({ achieved: "file-system", because: [] });
+		expect(report.fileSystems.map(({ result }) => result)).toEqual(["thawed", "thawed"]);
+		expect(report.error).toBeUndefined();
+	});
+
 	test("lets the others go when the freeze takes too long, and the slow one when the disk has answered", async () => {
 		const slow = await openSlow();
 		const host = await bench.start([bench.one, slow], { holdLimitMs: 800 }, { quiet: false });
@@ -73,9 +91,9 @@ describe.skipIf(missing)(`a job over a slow disk${why}`, () => {
 		const stuck = await host.event("stuck");
 		expect(stuck.fileSystems).toEqual([slow.mountPoint]);
 		expect(await isWritable(bench.one), "the others are let go at once").toBe(true);
+		await slow.release();
 		const report = await host.report();
 		expect(report).toMatchObject({ error: { code: "freeze-late" }, achieved: "none" });
-		await slow.release();
 		expect(await isWritable(slow)).toBe(true);
 		expect(await host.exited).toBe(0);
 	});

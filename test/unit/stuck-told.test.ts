@@ -25,6 +25,7 @@ function openWindow(thaw: Freezer["thaw"]): { window: FrozenWindow; told: string
 	answers.note({ type: "fileSystem", superblock: "1:1", result: "frozen", startedAtMs: 0, endedAtMs: 1 });
 	const never = new Promise<never>(() => {});
 	const freezer = {
+		identity: { pid: -1, startTime: "" },
 		thawed: never,
 		exited: never,
 		freeze: () => Promise.reject(new Error("late")),
