@@ -1,7 +1,9 @@
 /** An agent of its own for a measurement, bundled or straight from the sources. */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
+import { connectLocalAgent } from "../command-line/local-agent.ts";
 import { type ControllerAccess, connectController } from "../controller/client.ts";
 import { readOperatorFiles } from "../controller/operator-files.ts";
 import { agentNodeFlags, type Program, startProgram } from "../demo/programs.ts";
@@ -18,6 +20,7 @@ export type BenchAgent = AsyncDisposable & {
 	readonly controller?: { readonly access: ControllerAccess; readonly agentId: string };
 };
 
+const extensionLimitMs = 30_000;
 const root = resolve(import.meta.dirname, "..");
 
 export type BenchAgentOptions = {
@@ -49,6 +52,7 @@ export async function startBenchAgent(options: BenchAgentOptions): Promise<Bench
 	const controller = linked ? await enrolWithController(entry, base, undo, signal) : undefined;
 	const words = ["agent", "run", "--config", configPath, ...places, "--json"];
 	const program = undo.use(await startProgram("agent", entry, words, signal, agentNodeFlags));
+	await waitForExtension(run, signal);
 	const owned = undo.move();
 	return {
 		program,
@@ -56,6 +60,18 @@ export async function startBenchAgent(options: BenchAgentOptions): Promise<Bench
 		...(controller === undefined ? {} : { controller }),
 		[Symbol.asyncDispose]: () => owned.disposeAsync(),
 	};
+}
+
+/** It is installed after the agent is ready. */
+async function waitForExtension(run: string, signal: AbortSignal): Promise<void> {
+	const limit = AbortSignal.timeout(extensionLimitMs);
+	await using client = await connectLocalAgent(run, signal);
+	for (;;) {
+		const { extensions } = await client.call("agent.status", {}, { limitMs: extensionLimitMs });
+		if (extensions.some(({ state }) => state === "Enabled")) return;
+		if (limit.aborted) throw new Error(`no extension was enabled: ${JSON.stringify(extensions)}`);
+		await sleep(50, undefined, { signal });
+	}
 }
 
 /** The freezer of the package that `startBenchAgent` bundled. */

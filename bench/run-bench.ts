@@ -60,8 +60,9 @@ async function measure(words: BenchWords, signal: AbortSignal): Promise<Printed>
 			const withFloor = words.withFloor || !quick;
 			const options = { cases: chooseCases(words.cases, quick), rounds, seed, imagesOn, withFloor, signal };
 			const onCase = (name: string): void => void process.stderr.write(`${name} ...\n`);
-			const cases = await measureFreeze({ ...options, onCase });
-			return { document: { seed, rounds, imagesOn, cases }, text: renderFreeze(cases, seed) };
+			const result = await measureFreeze({ ...options, onCase });
+			for (const { name, message } of result.failed) fail(`${name}: ${message}`, 1);
+			return { document: { seed, rounds, imagesOn, ...result }, text: renderFreeze(result.cases, seed) };
 		}
 		case "order-to-frozen":
 			return rowsOf(await measureOrderToFrozen(quick ? 5 : 20, signal));

@@ -13,7 +13,7 @@ const apartMs = 500;
 const quietMs = 300;
 const settleMs = 100;
 /** Of a contender in a case; more and the case can't be measured here. */
-const maxFailures = 5;
+const maxFailures = 10;
 
 /** Medians over the rounds, in ms. */
 export type ContenderFigures = Felt & {

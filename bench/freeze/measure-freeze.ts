@@ -1,6 +1,6 @@
 import { basename } from "node:path";
 import { loadFreezeCalls } from "../../platform/linux/freeze-calls.ts";
-import { targetsOf } from "../../test/fixtures/planned-targets.ts";
+
 import { type BenchAgent, bundledFreezer, startBenchAgent } from "../bench-agent.ts";
 import { createRandom } from "../random-order.ts";
 import { type BenchFolders, type ImagesOn, makeBenchFolders } from "../scratch-folders.ts";
@@ -14,6 +14,7 @@ import { freezerContender } from "./freezer-contender.ts";
 import { fsfreezeContender } from "./fsfreeze-contender.ts";
 import { type Goal, judgeGoals, type Measured, ratioOf } from "./goals.ts";
 import { type CaseFigures, type ContenderFigures, measureCase } from "./measure-case.ts";
+import { readOwnTargets } from "./own-targets.ts";
 import { qemuGaContender } from "./qemu-ga-contender.ts";
 import { startQemuGa } from "./qemu-ga-process.ts";
 
@@ -49,26 +50,35 @@ export type FreezeCaseResult = {
 
 const guardLimitMs = 40 * 60_000;
 
-export async function measureFreeze(options: FreezeOptions): Promise<FreezeCaseResult[]> {
+export type FreezeResult = {
+	readonly cases: readonly FreezeCaseResult[];
+	/** Cases that could not be measured, and why. */
+	readonly failed: readonly { readonly name: string; readonly message: string }[];
+};
+
+export async function measureFreeze(options: FreezeOptions): Promise<FreezeResult> {
 	const { cases, signal } = options;
 	using _keep = await keepExpeditedSwitch(signal);
 	const random = createRandom(options.seed);
 	await using folders = await makeBenchFolders(guardLimitMs, options.imagesOn);
 	const mountPoints = allMountPoints(folders.images);
 	await using agent = await startBenchAgent({ form: "bundled", folders, mountPoints, signal });
-	const results: FreezeCaseResult[] = [];
-	const measured = new Map<string, Measured>();
+	const measured = new Map<string, FreezeCaseResult>();
+	const failed: { name: string; message: string }[] = [];
 	for (const wanted of cases) {
 		options.onCase?.(wanted.name);
-		await using undo = new AsyncDisposableStack();
-		const machine = undo.use(await makeCaseMachine(wanted, folders.images, signal));
-		const contenders = await startContenders(machine, { folders, agent, options, undo });
-		const figures = await measureCase(machine, contenders, { rounds: options.rounds, random, signal });
-		const result = resultOf(wanted, figures, options.rounds, measured);
-		measured.set(wanted.name, result);
-		results.push(result);
+		try {
+			await using undo = new AsyncDisposableStack();
+			const machine = undo.use(await makeCaseMachine(wanted, folders.images, signal));
+			const contenders = await startContenders(machine, { folders, agent, options, undo });
+			const figures = await measureCase(machine, contenders, { rounds: options.rounds, random, signal });
+			measured.set(wanted.name, resultOf(wanted, figures, options.rounds, measured));
+		} catch (error) {
+			signal.throwIfAborted();
+			failed.push({ name: wanted.name, message: (error as Error).message });
+		}
 	}
-	return results;
+	return { cases: [...measured.values()], failed };
 }
 
 async function startContenders(
@@ -79,7 +89,7 @@ async function startContenders(
 	// Upper layers first, which are mounted last: the other way round the second freeze would wait for ever.
 	const points = fileSystems.map(({ mountPoint }) => mountPoint).reverse();
 	const disks = fileSystems.flatMap(({ devices }) => devices.map((device) => basename(device)));
-	const targets = await targetsOf(fileSystems);
+	const targets = await readOwnTargets(fileSystems);
 	const qemuGa = undo.use(await startQemuGa(folders.images, folders.run, options.signal));
 	return [
 		agentContender(agent.runFolder, disks),

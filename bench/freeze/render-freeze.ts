@@ -25,11 +25,15 @@ export function renderFreeze(cases: readonly FreezeCaseResult[], seed: number): 
 		one.goals.map(({ what, isMet }) => [one.name, String(one.ratioToQemuGa), what, isMet ? "met" : "MISSED"]),
 	);
 	const rounds = cases[0]?.rounds ?? 0;
+	const again = cases.flatMap(({ name, failures }) =>
+		failures.map(({ who, message }) => `again: ${name}, ${who}: ${message}`),
+	);
 	return [
 		`median (lowest to highest) of ${rounds} rounds, in ms; seed ${seed}`,
 		table([heads, ...rows]),
 		"",
 		table([["case", "ratioToQemuGa", "goal", ""], ...goals]),
+		...again,
 	].join("\n");
 }
 
