@@ -144,7 +144,7 @@ function configJsonSchema(): JsonSchema {
 function configurationPage(): string {
 	return page(
 		"Configuration of the agent",
-		"Defaults < file (`/etc/stillpoint/agent.json`, or `--config`) < environment < flags. Unknown keys are refused with the nearest known one.",
+		"Defaults < file (`/etc/stillpoint/agent.json`, or `--config`) < environment < flags. Unknown keys are refused with the nearest known one. The agent reads it when it starts, and only then: restart the service after a change (`stillpoint config check` tells before). Commands such as `check` and `scripts` read it at each call; drop-in files of scripts are read for each job.",
 		tableOf(["key", "type", "default", "meaning"], [...rowsOf(configJsonSchema(), "")]),
 	);
 }

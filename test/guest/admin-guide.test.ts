@@ -1,4 +1,4 @@
-/** docs/admin-guide.md as an admin would follow it: its blocks in their order, against disks of this test alone. */
+/** docs/admin-guide.md, then docs/check.md, as an admin would follow them: block by block, on disks of this test alone. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
@@ -12,17 +12,21 @@ import { poll } from "../fixtures/poll.ts";
 import { missingTools, requireTools } from "../fixtures/required-tools.ts";
 
 const missing = requireTools("root", "mkfs.ext4", "losetup", "mount", "unshare");
-const page = join(import.meta.dirname, "../../docs/admin-guide.md");
+const readPage = async (name: string) =>
+	parsePage(await readFile(join(import.meta.dirname, "../../docs", name), "utf8"));
 const limitMs = 100_000;
 
 describe.skipIf(missing)(`the guide for admins${missing ? `: ${missing}` : ""}`, () => {
 	test("leads from nothing to a protected machine, and to a database started from a recovery point", async () => {
-		const blocks = parsePage(await readFile(page, "utf8"));
+		const blocks = await readPage("admin-guide.md");
 		expect(blocks.filter(({ kind }) => kind === "run").length).toBeGreaterThan(15);
 		await using undo = new AsyncDisposableStack();
 		const reader = await makeReader(undo);
 		for (const block of blocks) await reader.follow(block);
 		expect(reader.said()).toContain("\nok\n3\n");
+		const more = await readPage("check.md");
+		expect(more.filter(({ kind }) => kind === "run")).toHaveLength(2);
+		for (const block of more) await reader.follow(block);
 	});
 });
 
@@ -40,7 +44,7 @@ async function makeReader(undo: AsyncDisposableStack): Promise<Reader> {
 	const database = new DatabaseSync(join(shop.mountPoint, "orders.db"));
 	database.exec("PRAGMA journal_mode = WAL; CREATE TABLE orders (id INTEGER); INSERT INTO orders VALUES (1), (2), (3)");
 	undo.defer(() => database.close());
-	await writePrograms(base, runFolder);
+	await writePrograms(base, runFolder, basename(shop.device));
 
 	let output = "";
 	let said = "";
@@ -51,6 +55,7 @@ async function makeReader(undo: AsyncDisposableStack): Promise<Reader> {
 			["https://192.0.2.1:7443", url],
 			["/root/stillpoint/dist/", join(base, "dist/")],
 			["/root/stillpoint.tar.gz", join(base, "stillpoint.tar.gz")],
+			["/root/for-support.tar.gz", join(base, "for-support.tar.gz")],
 			["/srv/vm1/vdb.img", shop.imagePath],
 			["/srv/shop", shop.mountPoint],
 			["/srv/restored", join(base, "restored")],
@@ -69,8 +74,14 @@ async function makeReader(undo: AsyncDisposableStack): Promise<Reader> {
 		PATH: `${base}/bin:${dirname(process.execPath)}:/usr/sbin:/usr/bin:/sbin:/bin`,
 	};
 
+	/** Where another status than 0 is allowed, every line is a command of its own. */
 	async function run({ text, statuses }: PageBlock): Promise<void> {
 		const script = moved(text);
+		const scripts = statuses.join() === "0" ? [script] : script.trim().split("\n");
+		for (const one of scripts) await runScript(one, statuses);
+	}
+
+	async function runScript(script: string, statuses: readonly number[]): Promise<void> {
 		const result = await execa("/bin/sh", ["-ec", script], {
 			...{ cwd: base, env: environment, extendEnv: false, stdin: "ignore", all: true, reject: false },
 			timeout: limitMs,
@@ -111,13 +122,15 @@ async function makeReader(undo: AsyncDisposableStack): Promise<Reader> {
 }
 
 /** `stillpoint` as an installed one is: it finds its folders without being told. */
-async function writePrograms(base: string, runFolder: string): Promise<void> {
+async function writePrograms(base: string, runFolder: string, disk: string): Promise<void> {
 	const local = `--config ${base}/etc/stillpoint/agent.json`;
 	const state = `--state-dir ${base}/agent`;
 	const runDir = `--run-dir ${runFolder}`;
 	await mkdir(join(base, "bin"));
 	await mkdir(join(base, "etc/stillpoint"), { recursive: true });
+	// What the page does to all disks is done to the test's own.
 	const program = `#!/bin/sh
+case " $* " in *" --disk "*) ;; " check "* | " diagnose "*) set -- "$@" --disk ${disk} ;; esac
 case "$1 $2" in
 controller\\ *) set -- "$@" --state-dir ${base}/controller ;;
 "agent enrol") set -- "$@" ${state} ${runDir} ;;
@@ -131,6 +144,7 @@ esac
 exec ${process.execPath} ${base}/dist/stillpoint.mjs "$@"
 `;
 	await writeFile(join(base, "bin/stillpoint"), program, { mode: 0o755 });
+	await writeFile(join(base, "bin/sudo"), '#!/bin/sh\nexec "$@"\n', { mode: 0o755 });
 	if (missingTools(["sqlite3"]).length === 0) return;
 	const asSqlite = `const all = (sql) => new (require("node:sqlite").DatabaseSync)(process.argv[1]).prepare(sql).all();
 for (const sql of process.argv[2].split(";").filter((one) => one.trim())) console.log(Object.values(all(sql)[0])[0]);`;

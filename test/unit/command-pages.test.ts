@@ -150,6 +150,17 @@ test("a report says the level, every reason, what writers felt, and each script'
 	expect(text.split("\n").length).toBeLessThan(45);
 });
 
+test("a report of a job that failed has no level in green", () => {
+	const good = makeFakeReport({ jobId, level: "file-system", acceptLevel: "crash" }, null);
+	const error = { code: "snapshot-failed" as const, message: "no", retryable: true };
+	const levelLine = (report: Report) =>
+		renderReport(report, { columns: 80, hasColor: true })
+			.split("\n")
+			.find((line) => line.includes("level"));
+	expect(levelLine({ ...good, held: "file-system", achieved: null })).toContain("\u001b[32m");
+	expect(levelLine({ ...good, held: "file-system", achieved: null, error })).not.toContain("\u001b[32m");
+});
+
 test("piped, every row of a report is a line, without colours", () => {
 	const text = renderReport(report);
 	expect(stripVTControlCharacters(text)).toBe(text);

@@ -119,6 +119,26 @@ test("documents lose the values of secret names at every depth, and of secret op
 	});
 });
 
+test("words of a command lose the passwords behind short options of known clients, and of no others", () => {
+	expect(
+		value([
+			["/usr/bin/mysql", "-uroot", `-p${secret}`, "-P", "3306"],
+			["redis-cli", "-a", secret, "-h", "db"],
+			["sshpass", "-p", secret, "ssh"],
+			["curl", "-u", `bob:${secret}`],
+			["psql", "-p", "5432"],
+			["mysql", "-p", "-e", "x"],
+		]),
+	).toEqual([
+		["/usr/bin/mysql", "-uroot", `-p${redacted}`, "-P", "3306"],
+		["redis-cli", "-a", redacted, "-h", "db"],
+		["sshpass", "-p", redacted, "ssh"],
+		["curl", "-u", `bob:${redacted}`],
+		["psql", "-p", "5432"],
+		["mysql", "-p", "-e", "x"],
+	]);
+});
+
 test("what is known to be a secret is taken out whatever it looks like, and the longer one first", () => {
 	const known = makeRedact(["plain", "plain words"]);
 	expect(known.text("say plain words and plain")).toBe(`say ${redacted} and ${redacted}`);
