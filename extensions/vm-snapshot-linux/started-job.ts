@@ -21,7 +21,7 @@ export type StartedJob = AsyncDisposable & {
 };
 
 /** The freezer starts before it is known how many file systems there are; with more it freezes in turns. */
-const expectedFileSystems = 24;
+const expectedFileSystems = 48;
 const endLimitMs = 2_000;
 
 /** @throws `state-unusable` when the run folder can't be used. */
