@@ -16,12 +16,15 @@ import { parseArgs } from "node:util";
 import { bundleInto } from "./fixtures/bundle.ts";
 import { testPrograms } from "./fixtures/programs.ts";
 import { formatOutcome, formatSummary } from "./guest/fault-sweep/print-sweep.ts";
+import { isMissed, type RoundOutcome } from "./guest/fault-sweep/run-round.ts";
 import { countLanes, runSweep } from "./guest/fault-sweep/run-sweep.ts";
-import { planRounds } from "./guest/fault-sweep/schedule.ts";
+import { planRounds, type Round } from "./guest/fault-sweep/schedule.ts";
 import { findSweepPlan, openSweepState, type SweepPlan } from "./guest/fault-sweep/sweep-state.ts";
 import { findSweepShapes, lacksForSweep } from "./guest/fault-sweep/sweep-tools.ts";
 
 const cache = resolve(import.meta.dirname, "../node_modules/.cache/stillpoint-faults");
+/** How often rounds that hit nothing are tried again, when all others are done. */
+const passes = 4;
 const say = (line: string) => void process.stdout.write(`${line}\n`);
 const stopping = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const)
@@ -66,24 +69,32 @@ async function main(): Promise<number> {
 	try {
 		await bundleInto(programs, testPrograms);
 		process.env["STILLPOINT_TEST_PROGRAMS"] = programs;
-		const faults = await runSweep({
-			rounds,
-			lanes,
-			signal: stopping.signal,
-			onOutcome(round, outcome) {
-				state?.add(outcome);
+		const faults: string[] = [];
+		for (let pass = 0; pass < passes && !stopping.signal.aborted; pass += 1) {
+			const left = rounds.filter(({ index }) => state?.done.has(index) !== true && isOpen(outcomes.get(index)));
+			if (left.length === 0) break;
+			if (pass > 0) say(`${left.length} rounds that never hit are tried again`);
+			const onOutcome = (round: Round, outcome: RoundOutcome) => {
 				outcomes.set(outcome.index, outcome);
-				say(`${outcomes.size}/${isReplay ? rounds.length : count} ${formatOutcome(round, outcome)}`);
-			},
-		});
+				if (!isMissed(outcome)) state?.add(outcome);
+				const count = [...outcomes.values()].filter((one) => !isOpen(one)).length;
+				say(`${count}/${isReplay ? rounds.length : all.length} ${formatOutcome(round, outcome)}`);
+			};
+			faults.push(...(await runSweep({ rounds: left, lanes, signal: stopping.signal, onOutcome })));
+		}
 		const replay = `npm run test:faults -- --seed ${plan.seed}`;
 		const shown = isReplay ? rounds : all;
 		say(formatSummary({ rounds: shown, outcomes, faults, replay, wallMs: performance.now() - beganMs }));
 		const isWrong = faults.length > 0 || shown.some(({ index }) => (outcomes.get(index)?.faults.length ?? 0) > 0);
-		return isWrong || shown.some(({ index }) => !outcomes.has(index)) ? 1 : 0;
+		return isWrong || shown.some(({ index }) => isOpen(outcomes.get(index))) ? 1 : 0;
 	} finally {
 		rmSync(programs, { recursive: true, force: true });
 	}
+}
+
+/** It is to be tried, or tried again. */
+function isOpen(outcome: RoundOutcome | undefined): boolean {
+	return outcome === undefined || isMissed(outcome);
 }
 
 function runTable(): number {

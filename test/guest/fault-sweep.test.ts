@@ -20,7 +20,7 @@ import { findPoint } from "./fault-sweep/find-point.ts";
 import { startHeartbeat } from "./fault-sweep/heartbeat.ts";
 import { formatOutcome, formatSummary } from "./fault-sweep/print-sweep.ts";
 import { watchRcu } from "./fault-sweep/rcu-watch.ts";
-import { type RoundOutcome, runRound } from "./fault-sweep/run-round.ts";
+import { isMissed, type RoundOutcome, runRound } from "./fault-sweep/run-round.ts";
 import { countLanes, runSweep } from "./fault-sweep/run-sweep.ts";
 import { holdLimitMs, promiseMs } from "./fault-sweep/scene.ts";
 import { planRounds } from "./fault-sweep/schedule.ts";
@@ -57,7 +57,7 @@ describe.skipIf(missing)(`whatever happens to a hold${missing ? `: ${missing}` :
 		);
 		const wrong = [...outcomes.values()].flatMap((one) => one.faults.map((fault) => `#${one.index}: ${fault}`));
 		expect([...faults, ...wrong], `again: ${replay} --round N`).toEqual([]);
-		expect(outcomes.size).toBeGreaterThanOrEqual(leastRounds);
+		expect([...outcomes.values()].filter((one) => !isMissed(one)).length).toBeGreaterThanOrEqual(leastRounds);
 	});
 
 	test.concurrent("the checks of a round see what they are for (negative control)", async () => {

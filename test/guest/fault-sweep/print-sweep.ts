@@ -1,15 +1,16 @@
-import type { RoundOutcome } from "./run-round.ts";
+import { isMissed, type RoundOutcome } from "./run-round.ts";
 import { type Round, roundsOfBlock } from "./schedule.ts";
 import { allSweepCells, nameOfCell, points, sweepFaults, victims, whyNoCell } from "./sweep-cells.ts";
 
 /** One line for a round, as it ends. */
 export function formatOutcome(round: Round, outcome: RoundOutcome): string {
-	const { index, attempts, tookMs, starvedMs, faults, longestWriteMs, note, level, code, message, hit } = outcome;
+	const { index, attempts, misses, tookMs, starvedMs, faults, longestWriteMs, note, level, code, message, hit } =
+		outcome;
 	const { shape, clock, database } = round.variant;
 	const machine = [shape, ...(clock ? ["clock"] : []), ...(database ? ["database"] : [])].join("+");
 	const words = [
 		`#${index} ${nameOfCell(round.cell)}${note === "" ? "" : ` (${note})`} on ${machine}`,
-		`hit ${hit ?? "nothing"}${attempts > 1 ? ` at attempt ${attempts}` : ""}`,
+		`hit ${hit ?? "nothing"}${attempts > 1 ? ` at attempt ${attempts} (${[...new Set(misses)].join("; ")})` : ""}`,
 		`${level ?? "no report"}${code === undefined ? "" : `, ${code}`}`,
 		...(faults.length > 0 && message !== undefined ? [message] : []),
 		`write ${longestWriteMs} ms, round ${(tookMs / 1000).toFixed(1)} s`,
@@ -33,8 +34,9 @@ export type SweepSummary = {
 export function formatSummary({ rounds, outcomes, faults, replay, wallMs }: SweepSummary): string {
 	const done = rounds.flatMap((round) => {
 		const outcome = outcomes.get(round.index);
-		return outcome === undefined ? [] : [{ round, outcome }];
+		return outcome === undefined || isMissed(outcome) ? [] : [{ round, outcome }];
 	});
+	const never = rounds.length - done.length;
 	const failed = done.filter(({ outcome }) => outcome.faults.length > 0);
 	const misses = done.reduce((sum, { outcome }) => sum + outcome.attempts - 1, 0);
 	const histogram = points.map((point) => {
@@ -49,7 +51,7 @@ export function formatSummary({ rounds, outcomes, faults, replay, wallMs }: Swee
 		"",
 		...formatTable(done),
 		"",
-		`${done.length} of ${rounds.length} rounds, ${failed.length} wrong; ${misses} attempts missed and were repeated`,
+		`${done.length} of ${rounds.length} rounds, ${failed.length} wrong, ${never} not run or never hit; ${misses} attempts missed and were repeated`,
 		`${(meanMs / 1000).toFixed(1)} s a round; ${(wallMs / 1000).toFixed(0)} s for what was run now`,
 		`${starved} rounds went without a processor for more than 500 ms`,
 		...faults.map((fault) => `WRONG: ${fault}`),

@@ -14,8 +14,8 @@ import type { Point } from "./sweep-cells.ts";
 
 export type RoundOutcome = {
 	readonly index: number;
-	/** Where it was when it was struck, by kernel and ledger. */
-	readonly hit: Point | undefined;
+	/** Where it was when it was struck, by kernel and ledger. Absent: it never was where it was wanted. */
+	readonly hit?: Point;
 	/** How often it was tried until it was there. */
 	readonly attempts: number;
 	/** Why the attempts before did not get there. */
@@ -38,7 +38,7 @@ export type RoundOutcome = {
 	readonly spoils: boolean;
 };
 
-const mostAttempts = 8;
+const mostAttempts = 4;
 /** Enough to be seen in, and little beside the hold. */
 const slowReads = 2;
 
@@ -55,14 +55,18 @@ export async function runRound(lane: Lane<SweepMachine>, round: Round, heartbeat
 		try {
 			return { ...(await tryRound(lane, round, jobId, () => heartbeat.longestGapMs(beganMs))), ...common, ...times() };
 		} catch (error) {
-			const again = error instanceof Missed && attempt < mostAttempts;
-			// A machine that met what nobody thought of is not used again.
-			const unknown = { hit: undefined, phase: "", note: "", longestWriteMs: 0, spoils: true };
-			if (!again) return { ...common, ...times(), ...unknown, faults: [explain(error)] };
+			// A machine that met what nobody thought of, or where nothing can be hit, is not used again.
+			const unknown = { phase: "", note: "", longestWriteMs: 0, spoils: true };
+			if (!(error instanceof Missed)) return { ...common, ...times(), ...unknown, faults: [explain(error)] };
 			misses.push(error.message);
-			await lane.restart();
-			const missed = await rest(lane, jobId);
-			if (missed?.error !== undefined) misses.push(`${missed.error.code}: ${missed.error.message}`);
+			try {
+				await lane.restart();
+				const missed = await rest(lane, jobId);
+				if (missed?.error !== undefined) misses.push(`${missed.error.code}: ${missed.error.message}`);
+			} catch (afterwards) {
+				return { ...common, ...times(), ...unknown, faults: [explain(afterwards)] };
+			}
+			if (attempt === mostAttempts) return { ...common, ...times(), ...unknown, faults: [] };
 		}
 	}
 }
@@ -101,7 +105,7 @@ async function tryRound(
 	const found = await checkRound({ lane, jobId, job: ended, struck, sinceMs });
 	const error = ended?.error ?? ended?.report?.error;
 	return {
-		hit,
+		...(hit === undefined ? {} : { hit }),
 		phase,
 		note: struck.note ?? "",
 		...(error === undefined ? {} : { code: error.code, message: error.message }),
@@ -124,6 +128,11 @@ function choosePhase({ cell }: Round, random: () => number): Pick<Aim, "phase" |
 		component,
 		beforeFreeze: random() < 0.5,
 	};
+}
+
+/** It has to be tried again: it neither kept a promise nor broke one. */
+export function isMissed({ hit, faults }: RoundOutcome): boolean {
+	return hit === undefined && faults.length === 0;
 }
 
 function explain(error: unknown): string {

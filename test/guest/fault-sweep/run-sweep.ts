@@ -14,6 +14,7 @@ export type SweepOptions = {
 	readonly lanes: number;
 	/** No further round begins. */
 	readonly signal: AbortSignal;
+	/** Of a round that was missed, too, which is not tried again here. */
 	onOutcome(round: Round, outcome: RoundOutcome): void;
 };
 

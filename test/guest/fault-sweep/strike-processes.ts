@@ -47,12 +47,17 @@ export async function strikeAll(scene: Scene, fault: string): Promise<Struck> {
 	const names: One[] = ["agent", "extension", "freezer", ...(guardToo ? (["guard"] as const) : [])];
 	const all = names.flatMap((name) => (scene.pids[name] > 0 ? [identify(scene, name)] : []));
 	for (const one of all) send(one, fault === "killed" ? "SIGKILL" : "SIGSTOP");
+	const struckMs = performance.now();
+	const state = { guardedAfterMs: 0 };
 	return {
+		// Nobody promises anything before it runs again.
+		allowanceMs: () => state.guardedAfterMs,
 		note: guardToo ? "the guard too" : "all but the guard",
 		async settle() {
 			if (guardToo) {
 				await sleep(restartAfterMs);
 				await lane.restartGuard();
+				state.guardedAfterMs = performance.now() - struckMs;
 			}
 			await sleep(stallMs);
 			for (const one of all) if (fault === "stopped") send(one, "SIGKILL");
