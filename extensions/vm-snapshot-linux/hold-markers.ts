@@ -9,6 +9,7 @@ import {
 	removeMarkers,
 	writeMarkers,
 } from "../../platform/linux/write-probe.ts";
+import { within } from "../../platform/within.ts";
 
 const removeLimitMs = 2_000;
 const removeStuckLimitMs = 500;
@@ -41,7 +42,8 @@ export async function placeMarkers(
 		await Promise.allSettled([
 			removeMarkers({ folders: foldersOf("ok"), jobId, limitMs: removeLimitMs }),
 			removeMarkers({ folders: foldersOf("stuck"), jobId, limitMs: removeStuckLimitMs }),
-			...foldersOf("ok").map((folder) => removeStale(folder, jobId)),
+			// A disk that hangs by now is no reason to keep the report back.
+			...foldersOf("ok").map((folder) => within(removeStale(folder, jobId), removeLimitMs, "looking for old markers")),
 		]);
 	}
 

@@ -1,4 +1,6 @@
 /** Jobs over a disk that answers late, or not at all: what can be let go is, and what can't is said. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -60,6 +62,22 @@ describe.skipIf(missing)(`a job over a slow disk${why}`, () => {
 		const report = await takeSnapshot(host, [bench.one, slow]);
 		expect(report).toMatchObject({ achieved: "file-system", because: [] });
 		expect(report.window?.freezeMs).toBeGreaterThan(800);
+	});
+
+	test("reports while the disk is still stuck when it hung before the freeze, and nothing was frozen", async () => {
+		const slow = await openSlow();
+		const host = await bench.start([bench.one, slow], { prepareLimitMs: 3_000 });
+		await host.event("prepared");
+		await slow.makeStuck();
+		await once(spawn("sh", ["-c", '(echo x > "$1" &)', "sh", join(slow.mountPoint, "dirt")], { cwd: "/" }), "exit");
+		host.tell({ type: "freeze", jobId: host.jobId });
+		const { error, fileSystems } = await host.report();
+		expect(error?.code).toBe("deadline-passed");
+		expect(fileSystems.map(({ result }) => result)).toEqual(["pending", "pending"]);
+		expect(await isDurablyWritable(slow.mountPoint, 300), "it is stuck").toBe(false);
+		expect(await isWritable(bench.one)).toBe(true);
+		await slow.release();
+		expect(await host.exited).toBe(0);
 	});
 
 	test("keeps the proof of its hold when the disk is late with the thaw, and says meanwhile what waits", async () => {
