@@ -73,7 +73,7 @@ function stallTooLong({ record }: Known, predictedMs: number, budgetMs: number):
 	const snapshotMs = record.predictedMs ?? 0;
 	const parts = [
 		...(snapshotMs > 0 ? [`${Math.ceil(snapshotMs)} ms for the snapshot itself`] : []),
-		...(mountPoint === undefined ? [] : [`${Math.ceil(syncMs)} ms to write out ${mountPoint}`]),
+		...(mountPoint === undefined ? [] : [`the last sync of ${mountPoint} took ${Math.ceil(syncMs)} ms`]),
 	];
 	const help =
 		snapshotMs > budgetMs

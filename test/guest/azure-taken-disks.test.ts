@@ -5,7 +5,7 @@ import { makeAzureGuest, readTold } from "../fixtures/azure-guest.ts";
 import { type LoopFileSystem, requireTools } from "../fixtures/loop-file-system.ts";
 
 const missing = requireTools("root", "mkfs.ext4", "losetup", "fsfreeze", "openssl");
-const slowMs = 1_500;
+const slowMs = 900;
 
 describe.skipIf(missing)(`the disks of a task${missing ? `: ${missing}` : ""}`, () => {
 	const { made } = useAzureDisks({

@@ -11,12 +11,12 @@ describe("how long writers will be stopped", () => {
 		expect(predictStallMs({ fileSystems, expedited: false })).toBeGreaterThan(alone + 30);
 	});
 
-	test("counts the longest write-out of a level, and the levels one after the other", () => {
+	test("counts the longest write-out of a level twice, and the levels one after the other", () => {
 		const none = predictStallMs({ fileSystems: [fs(0, 0), fs(0, 0)], expedited: true });
-		expect(predictStallMs({ fileSystems: [fs(0, 80), fs(0, 30)], expedited: true })).toBe(none + 80);
+		expect(predictStallMs({ fileSystems: [fs(0, 80), fs(0, 30)], expedited: true })).toBe(none + 160);
 		const two = predictStallMs({ fileSystems: [fs(0, 0), fs(1, 0)], expedited: true });
 		expect(two).toBeGreaterThan(none);
-		expect(predictStallMs({ fileSystems: [fs(0, 80), fs(1, 30)], expedited: true })).toBe(two + 110);
+		expect(predictStallMs({ fileSystems: [fs(0, 80), fs(1, 30)], expedited: true })).toBe(two + 220);
 	});
 
 	test("grows a little with each file system", () => {
