@@ -8,8 +8,9 @@ export type KeyLines = {
 
 type Frame = { key: string; index: number; isArray: boolean; awaitsKey: boolean; seen: Set<string> };
 
-/** No configuration goes deeper; without a limit the paths of a hostile text would take for ever. */
+/** No configuration goes deeper, nor has longer paths; without a limit those of a hostile text would fill all memory. */
 const deepest = 32;
+const longestPath = 256;
 
 /** @param text that JSON.parse takes; of any other nothing certain is said. */
 export function findKeyLines(text: string): KeyLines {
@@ -18,8 +19,10 @@ export function findKeyLines(text: string): KeyLines {
 	const frames: Frame[] = [];
 	let line = 1;
 	const pathOf = () => frames.map((frame) => (frame.isArray ? String(frame.index) : frame.key)).join(".");
+	const isToldOf = () =>
+		frames.length <= deepest && frames.reduce((sum, { key }) => sum + key.length, frames.length) <= longestPath;
 	const noteElement = () => {
-		if (frames.at(-1)?.isArray && frames.length <= deepest) lines.set(pathOf(), line);
+		if (frames.at(-1)?.isArray && isToldOf()) lines.set(pathOf(), line);
 	};
 	for (const [token] of text.matchAll(/\n|"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g)) {
 		const top = frames.at(-1);
@@ -34,9 +37,11 @@ export function findKeyLines(text: string): KeyLines {
 		} else if (top?.awaitsKey === true && frames.length <= deepest && token.startsWith('"')) {
 			top.key = nameIn(token);
 			top.awaitsKey = false;
-			if (top.seen.has(top.key)) twice.push({ key: pathOf(), line });
+			if (isToldOf()) {
+				if (top.seen.has(top.key)) twice.push({ key: pathOf(), line });
+				lines.set(pathOf(), line);
+			}
 			top.seen.add(top.key);
-			lines.set(pathOf(), line);
 		} else if (token !== ":") noteElement();
 	}
 	return { lines, twice };

@@ -32,6 +32,11 @@ describe("lines of keys", () => {
 		expect(twice).toEqual([{ key: "a", line: 6 }]);
 	});
 
+	test("below a key that is longer than any of ours are not kept for each element", () => {
+		const { lines } = findKeyLines(`{"a":1,"${"k".repeat(200_000)}":[${Array(100_000).fill(0).join()}]}`);
+		expect([...lines]).toEqual([["a", 1]]);
+	});
+
 	test("of what is no JSON, or nested without end, are looked for without a fault", () => {
 		for (const text of ["", "{", '{"a"', "]]]", "\u0000", '{"a":}', "[".repeat(200_000), '{"a":'.repeat(100_000)])
 			expect(() => findKeyLines(text)).not.toThrow();
