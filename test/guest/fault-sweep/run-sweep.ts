@@ -1,5 +1,7 @@
 /** Runs rounds on several machines side by side: most of a round is waiting. */
+import { globSync } from "node:fs";
 import { totalmem } from "node:os";
+import { dirname } from "node:path";
 import type { Lane } from "../fault-table/lane.ts";
 import { checkStored } from "./check-round.ts";
 import { startHeartbeat } from "./heartbeat.ts";
@@ -22,7 +24,7 @@ export type SweepOptions = {
 export async function runSweep({ rounds, lanes, signal, onOutcome }: SweepOptions): Promise<string[]> {
 	using heartbeat = startHeartbeat();
 	const open = new Set<Lane<SweepMachine>>();
-	using rcu = watchRcu(() => [...open].map(({ folders }) => folders.flags.runDir));
+	using rcu = watchRcu(() => [...[...open].map(({ folders }) => folders.flags.runDir), ...findOtherRunDirs()]);
 	const blocks = [...Map.groupBy(rounds, ({ block }) => block).values()];
 	const faults: string[] = [];
 
@@ -56,6 +58,11 @@ export async function runSweep({ rounds, lanes, signal, onOutcome }: SweepOption
 
 	await Promise.all(Array.from({ length: Math.min(lanes, blocks.length) }, work));
 	return [...faults, ...rcu.faults];
+}
+
+/** Of other tests that freeze on this machine now: the switch may be theirs. */
+function findOtherRunDirs(): string[] {
+	return globSync("/dev/shm/stillpoint-*/{,*/}freezes").map(dirname);
 }
 
 /** A lane needs a processor for a third of its time, and 700 MB. */
