@@ -12,7 +12,7 @@ import { loadFreezeCalls, loadProcessCalls, setOomScore } from "../../platform/l
 import { findProcessIdentity } from "../../platform/linux/process-identity.ts";
 import { restoreExpedited } from "../../platform/linux/rcu-expedited.ts";
 import { claimFolder } from "./claim-folder.ts";
-import { type GuardedHold, type GuardOptions, guardHold } from "./guarded-hold.ts";
+import { type GuardedHold, guardHold } from "./guarded-hold.ts";
 import { pinWhileHeld } from "./pin-while-held.ts";
 import { watchFolders } from "./watch-folders.ts";
 
@@ -31,6 +31,8 @@ export type RunGuardOptions = {
 	/** One line for people. Must not wait. */
 	readonly say: (line: string) => void;
 };
+
+type Due = { readonly hold: GuardedHold; dueMs: number };
 
 /** Many changes of a ledger within this are one. */
 const settleMs = 20;
@@ -53,20 +55,20 @@ export async function runGuard(options: RunGuardOptions): Promise<void> {
 	undo.defer(() => claim.release());
 	const folders = [join(runDir, "freezes"), join(runDir, "check", "freezes")];
 	const finished = Promise.withResolvers<void>();
-	const holds = new Map<string, GuardedHold>();
-	const guardOptions: GuardOptions = {
+	const holds = new Map<string, Due>();
+	const guardOptions = {
 		calls,
 		parallel: Math.max(2, Math.floor(options.threads / 2)),
 		nowMs: () => Number(process.hrtime.bigint()) / 1e6,
 		say,
-		onNews: () => wake(0),
 	};
 	const pinned = pinWhileHeld(processCalls);
 	let timer: NodeJS.Timeout | undefined;
 	let expedited = "nothing";
 	let wakeAtMs = Number.POSITIVE_INFINITY;
 
-	function wake(inMs: number): void {
+	function wake(waitMs: number): void {
+		const inMs = Math.max(0, Math.ceil(waitMs));
 		const atMs = performance.now() + inMs;
 		if (atMs >= wakeAtMs) return;
 		clearTimeout(timer);
@@ -76,12 +78,9 @@ export async function runGuard(options: RunGuardOptions): Promise<void> {
 
 	function look(): void {
 		wakeAtMs = Number.POSITIVE_INFINITY;
-		for (const [path, hold] of holds) {
-			const inMs = hold.look();
-			if (inMs === undefined) {
-				holds.delete(path);
-				adopt(path);
-			} else wake(inMs);
+		for (const [path, one] of holds) {
+			if (one.dueMs <= performance.now()) lookAt(path, one);
+			if (holds.get(path) === one) wake(one.dueMs - performance.now());
 		}
 		for (const folder of folders) {
 			const found = restoreExpedited(folder);
@@ -95,11 +94,22 @@ export async function runGuard(options: RunGuardOptions): Promise<void> {
 		endWhenIdle();
 	}
 
+	/** Each when it is due: of hundreds, most are only prepared. */
+	function lookAt(path: string, one: Due): void {
+		const inMs = one.hold.look();
+		if (inMs !== undefined) one.dueMs = performance.now() + inMs;
+		else {
+			holds.delete(path);
+			adopt(path);
+		}
+	}
+
 	/** A ledger that is new. */
 	function adopt(path: string): void {
 		const ledger = readOwn(path, bootId, say);
 		if (ledger === undefined) return;
-		holds.set(path, guardHold(path, ledger, guardOptions));
+		const one: Due = { hold: guardHold(path, ledger, { ...guardOptions, onNews: () => hurry(one, 0) }), dueMs: 0 };
+		holds.set(path, one);
 		wake(0);
 	}
 
@@ -107,9 +117,16 @@ export async function runGuard(options: RunGuardOptions): Promise<void> {
 		if (!folders.includes(folder)) return;
 		if (name.endsWith(".json")) {
 			const path = join(folder, name);
-			if (!holds.has(path)) adopt(path);
+			const one = holds.get(path);
+			if (one === undefined) adopt(path);
+			else hurry(one, settleMs);
 		}
-		if (holds.size > 0 || name.startsWith("rcu-expedited")) wake(settleMs);
+		if (name.startsWith("rcu-expedited")) wake(settleMs);
+	}
+
+	function hurry(one: Due, inMs: number): void {
+		one.dueMs = Math.min(one.dueMs, performance.now() + inMs);
+		wake(inMs);
 	}
 
 	function onFolder(folder: string): void {
@@ -119,13 +136,13 @@ export async function runGuard(options: RunGuardOptions): Promise<void> {
 	}
 
 	function endWhenIdle(): void {
-		const mayBeFrozen = [...holds.values()].some((hold) => hold.mayBeFrozen);
+		const mayBeFrozen = [...holds.values()].some(({ hold }) => hold.mayBeFrozen);
 		if (options.ending.aborted || (options.stopping.aborted && !mayBeFrozen)) finished.resolve();
 	}
 
 	undo.defer(() => {
 		clearTimeout(timer);
-		for (const hold of holds.values()) hold.drop();
+		for (const { hold } of holds.values()) hold.drop();
 	});
 	const below = [folders[0], join(runDir, "check"), folders[1]] as string[];
 	const watching = undo.use(watchFolders({ top: runDir, below, onName, onFolder }));
