@@ -70,8 +70,7 @@ async function* readStream(options: FollowOptions, place: Place): AsyncGenerator
 		incoming.resume();
 		return;
 	}
-	if (incoming.statusCode !== 200)
-		throw parseRefusal(Buffer.concat(await incoming.toArray()).toString(), `GET ${path}`);
+	if (incoming.statusCode !== 200) throw parseRefusal(await readWhole(incoming, options), `GET ${path}`);
 	const found: ControllerEvent[] = [];
 	const parser = createParser({
 		maxBufferSize: largestEventBytes,
@@ -125,6 +124,14 @@ async function open({ url, agent, path, signal }: FollowOptions, lastEventId: st
 		outgoing.destroy();
 		signal?.throwIfAborted();
 		throw unreachable({ url, agent, path }, error);
+	}
+}
+
+async function readWhole(incoming: IncomingMessage, options: FollowOptions): Promise<string> {
+	try {
+		return Buffer.concat(await incoming.toArray()).toString();
+	} catch (error) {
+		throw unreachable(options, error);
 	}
 }
 

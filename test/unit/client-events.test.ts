@@ -28,3 +28,9 @@ test("following ends with the reason of the signal, also between two connections
 	setTimeout(() => enough.abort(reason), 50);
 	await expect(next).rejects.toBe(reason);
 });
+
+test("a refusal that is cut short is a controller that can't be reached", async () => {
+	const agent = agentThatHears("HTTP/1.1 409 Conflict\r\ncontent-length: 500\r\n\r\n{");
+	const events = followEvents({ url: "https://controller:1", agent, path: "/v1/events" });
+	await expect(events.next()).rejects.toMatchObject({ code: "controller-unreachable" });
+});
