@@ -39,7 +39,7 @@ const rules = `One program, \`stillpoint\`; \`--help\` of every command says wha
 - **Width.** On a terminal lines are broken to fit it. Piped, a row of a table is a line, however long; \`COLUMNS\` changes that.
 - **Progress** of what takes long is one line that is written anew on a terminal, and a line for each step else. Nothing is written while disks are held.
 - A reader that goes away (\`| head\`) ends what only tells; what holds a freeze goes on and lets go as ordered. An answer that cannot be written (a full disk) ends with 74 instead of 0 or 3, and stderr says so, also with \`--json\`.
-- **SIGINT and SIGTERM** (Ctrl-C) end a command with 130 or 143, after all that it held is let go: a job is cancelled, a \`--try-freeze\` thaws.
+- **SIGINT and SIGTERM** (Ctrl-C) end a command with 130 or 143, after all that it held is let go: a job is cancelled, a \`--try-freeze\` thaws. Services (\`run\`) and \`controller events\` end with 0.
 - **Paths** may be relative to the folder of the call. Folders that no option names are those of the agent's variables (\`STILLPOINT_RUN_DIR\`, \`STILLPOINT_STATE_DIR\`), else the usual ones.
 - **Who may.** Nearly everything needs root, and a refusal names the command to use and ends with 5. Members of the group \`readersGroup\` of the [configuration](configuration.md) may run \`status\`, \`jobs\`, \`report\` and \`extensions list\` without it; they see no output of scripts.
 - **Completions:** \`eval "$(stillpoint completion bash)"\`, or the script in \`/etc/bash_completion.d/stillpoint\`; \`zsh\` and \`fish\` alike.`;

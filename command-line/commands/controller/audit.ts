@@ -1,10 +1,9 @@
 import type { Command } from "commander";
-import type { AuditEntry } from "../../../contracts/controller-api.ts";
 import type { CommandContext } from "../../command-context.ts";
 import { addControllerOptions, type ControllerOptions, connectToController } from "../../controller-access.ts";
-import type { Page } from "../../layout.ts";
-import { printResult, table } from "../../output.ts";
+import { printResult } from "../../output.ts";
 import { parseCount } from "../../parse-count.ts";
+import { renderAudit } from "../../render-audit.ts";
 import type { Act } from "../../run-command-line.ts";
 
 type Filter = { limit: number; before?: number; actor?: string; action?: string; target?: string; outcome?: string };
@@ -24,28 +23,9 @@ export function addAuditCommand(controller: Command, context: CommandContext, ac
 				const words = Object.entries({ limit, before, actor, action, target, outcome });
 				const page = await api.listAudit(Object.fromEntries(words.filter(([, value]) => value !== undefined)));
 				printResult(context, options.json === true, page, ({ entries, next }, terminal) =>
-					[renderEntries(entries, terminal), ...(next === undefined ? [] : [`older ones: --before ${next}`])].join(
-						"\n",
-					),
+					[renderAudit(entries, terminal), ...(next === undefined ? [] : [`older ones: --before ${next}`])].join("\n"),
 				);
 				return undefined;
 			}),
 		);
-}
-
-function renderEntries(entries: readonly AuditEntry[], page: Page): string {
-	const rows = [
-		["number", "at", "who", "from", "did", "to", "outcome", "details"],
-		...entries.map((one) => [
-			String(one.sequence),
-			one.at,
-			`${one.actor} (${one.role})`,
-			one.address,
-			one.action,
-			one.target ?? "",
-			one.outcome,
-			one.details === undefined ? "" : JSON.stringify(one.details),
-		]),
-	];
-	return table(rows, { page, head: true });
 }

@@ -3,7 +3,7 @@ import type { ApiRole, Credential } from "../../../contracts/controller-api.ts";
 import type { CommandContext } from "../../command-context.ts";
 import { addControllerOptions, type ControllerOptions, connectToController } from "../../controller-access.ts";
 import type { Page } from "../../layout.ts";
-import { printResult, table } from "../../output.ts";
+import { humanTime, printResult, table } from "../../output.ts";
 import { parseCount } from "../../parse-count.ts";
 import type { Act } from "../../run-command-line.ts";
 
@@ -46,7 +46,7 @@ export function addCredentialsCommands(controller: Command, context: CommandCont
 				await folder.finish(answer);
 				printResult(context, options.json === true, { ...answer.credential, folder: options.out }, (made) =>
 					[
-						`${made.role} ${made.name}, good until ${made.expiresAt}, in ${made.folder}`,
+						`${made.role} ${made.name}, good until ${humanTime(made.expiresAt)}, in ${made.folder}`,
 						"Use it with: stillpoint controller ... --controller URL --credentials FOLDER",
 					].join("\n"),
 				);
@@ -67,12 +67,12 @@ export function addCredentialsCommands(controller: Command, context: CommandCont
 
 function renderCredentials(list: readonly Credential[], page: Page): string {
 	const stateOf = ({ revokedAt, expiresAt }: Credential) => {
-		if (revokedAt !== undefined) return `revoked ${revokedAt}`;
+		if (revokedAt !== undefined) return `revoked ${humanTime(revokedAt)}`;
 		return Date.parse(expiresAt) > Date.now() ? "good" : "expired";
 	};
 	const rows = [
 		["name", "role", "good until", "state"],
-		...list.map((one) => [one.name, one.role, one.expiresAt, stateOf(one)]),
+		...list.map((one) => [one.name, one.role, humanTime(one.expiresAt), stateOf(one)]),
 	];
 	return table(rows, { page, head: true });
 }

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import type { CommandContext } from "../../command-context.ts";
 import { addControllerOptions, type ControllerOptions, connectToController } from "../../controller-access.ts";
-import { printResult, table } from "../../output.ts";
+import { humanTime, printResult, table } from "../../output.ts";
 import type { Act } from "../../run-command-line.ts";
 
 export function addEnrolmentRequestsCommands(controller: Command, context: CommandContext, act: Act): void {
@@ -19,7 +19,7 @@ export function addEnrolmentRequestsCommands(controller: Command, context: Comma
 							["request", "at", "from", "host", "former agent", "reason"],
 							...list.map((one) => [
 								one.id,
-								one.at,
+								humanTime(one.at),
 								one.address,
 								one.machine.hostname,
 								one.formerAgentId ?? "",

@@ -4,7 +4,7 @@ import { StillpointError } from "../../../contracts/errors.ts";
 import type { ControllerClient } from "../../../controller/client.ts";
 import type { CommandContext } from "../../command-context.ts";
 import { addControllerOptions, type ControllerOptions, connectToController } from "../../controller-access.ts";
-import { printResult, table } from "../../output.ts";
+import { humanTime, printResult, table } from "../../output.ts";
 import { makeProgress } from "../../progress.ts";
 import { renderJob, renderStep } from "../../render-job.ts";
 import type { Act } from "../../run-command-line.ts";
@@ -28,9 +28,9 @@ export function addJobsCommand(controller: Command, context: CommandContext, act
 					table(
 						[
 							["job", "agent", "state", "level", "ordered"],
-							...jobs.map((job) => [job.jobId, job.agentId, job.state, job.level ?? "", job.orderedAt]),
+							...jobs.map((job) => [job.jobId, job.agentId, job.state, job.level ?? "", humanTime(job.orderedAt)]),
 						],
-						{ page, whole: [0], head: true },
+						{ page, whole: [0, 4], head: true },
 					),
 				);
 				return undefined;

@@ -29,10 +29,10 @@ export function addRecoveryPointsCommand(controller: Command, context: CommandCo
 								point.level,
 								String(point.disks.length),
 								humanBytes(point.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0)),
-								point.createdAt,
+								humanTime(point.createdAt),
 							]),
 						],
-						{ page, whole: [0], head: true },
+						{ page, whole: [0, 2, 4, 5], head: true },
 					),
 				);
 				return undefined;
