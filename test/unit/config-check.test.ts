@@ -69,7 +69,7 @@ describe.skipIf(process.getuid?.() !== 0)("config check", () => {
 				expect.objectContaining({ key: "tempDisks.1", line: 6 }),
 				expect.objectContaining({ key: "scriptsFolder", variable: "STILLPOINT_SCRIPTS_FOLDER" }),
 				expect.objectContaining({ key: "extensions.installFrom", variable: "STILLPOINT_EXTENSIONS_INSTALL_FROM" }),
-				expect.objectContaining({ what: expect.stringContaining("runDir must be an absolute path") }),
+				expect.objectContaining({ what: expect.stringContaining("STILLPOINT_RUN_DIR must be an absolute path") }),
 			]),
 		);
 		expect(faults).toHaveLength(7);
