@@ -25,7 +25,10 @@ strangers() {
 		printf '%b\\n' "$point"
 	done < /proc/self/mountinfo
 }
-strangers | tac | while read -r point; do umount --lazy "$point"; done
+# Again, because one may lie over another at the same place.
+for attempt in 1 2 3 4 5; do
+	strangers | tac | while read -r point; do umount --lazy "$point" 2>/dev/null; done
+done
 left=$(strangers)
 [ -z "$left" ] || { echo "can't be detached: $left" >&2; exit 1; }
 exec "$@"
