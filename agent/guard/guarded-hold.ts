@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Ledger } from "../../contracts/freezer-protocol.ts";
 import type { FreezeCalls } from "../../platform/linux/freeze-calls.ts";
 import { removeLedger } from "../../platform/linux/freezer/ledger-file.ts";
-import { findProcessLife } from "../../platform/linux/process-life.ts";
+import { findProcessLife } from "../../platform/linux/process-identity.ts";
 import { openLedgerTarget, reopenTarget } from "../../platform/linux/reopen-target.ts";
 import { type RescueResult, rescueThaw } from "../../platform/linux/rescue-thaw.ts";
 import { closeFolders, type HeldFolder, isHeld } from "../../platform/linux/target-folders.ts";

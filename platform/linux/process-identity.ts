@@ -47,10 +47,7 @@ export function countThreadsInKernel({ pid, startTime }: ProcessIdentity): numbe
 	}
 }
 
-/**
- * `ending`: it was killed, and a thread of it is still in the kernel, which may be a FIFREEZE that completes.
- * Read in one go: what has ended is told at once.
- */
+/** `ending`: it was killed, and a thread of it is still in the kernel, which may be a FIFREEZE that completes. */
 export function findProcessLife(identity: ProcessIdentity): "alive" | "ending" | "ended" {
 	if (!isSameProcessAlive(identity)) return "ended";
 	return isThreadAlive(identity.pid, String(identity.pid)) ? "alive" : "ending";

@@ -35,6 +35,7 @@ function brokenImportRules(file: SourceFile): string[] {
 
 /** Entry files: the only ones that touch argv, environment, signals and the exit status. */
 const entries = [
+	"command-line/guard-program.ts",
 	"command-line/stillpoint.ts",
 	"extensions/kit/templates/ts/handler.ts",
 	"extensions/vm-snapshot-linux/vm-snapshot-linux.ts",
