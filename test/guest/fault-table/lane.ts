@@ -1,5 +1,5 @@
 /** One machine of the table or the sweep: a controller, an agent, and what it holds still. */
-import { cpSync, mkdirSync, readFileSync } from "node:fs";
+import { chmodSync, copyFileSync, cpSync, mkdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { enrol } from "../../../agent/link/enrolment.ts";
@@ -106,7 +106,7 @@ export async function openLane<M extends Machine>(options: LaneOptions<M>): Prom
 	const node =
 		forExtension.length === 0
 			? "node"
-			: ["/usr/bin/env", ...forExtension.map(([name, value]) => `${name}=${value}`), process.execPath].join(" ");
+			: ["/usr/bin/env", ...forExtension.map(([name, value]) => `${name}=${value}`), entries.node].join(" ");
 	folders.writeConfig({
 		extensions: { installFrom: [makeSourceExtension(root, node, entries.extension)] },
 		scriptsFolder: scripts.folder,
@@ -161,7 +161,7 @@ export async function openLane<M extends Machine>(options: LaneOptions<M>): Prom
 
 	await Promise.all([
 		startController(),
-		startAgent(folders, agentEnvironment, [], entries.agent).then((agent) => {
+		startAgent(folders, agentEnvironment, [], entries).then((agent) => {
 			now.agent = agent;
 		}),
 	]);
@@ -224,7 +224,7 @@ export async function openLane<M extends Machine>(options: LaneOptions<M>): Prom
 			if (now.agent.child.exitCode !== null || now.agent.child.signalCode !== null) {
 				await now.client?.[Symbol.asyncDispose]();
 				delete now.client;
-				now.agent = await startAgent(folders, agentEnvironment, [], entries.agent);
+				now.agent = await startAgent(folders, agentEnvironment, [], entries);
 			}
 			await restartGuard();
 			await untilLinked(agentId);
@@ -233,15 +233,20 @@ export async function openLane<M extends Machine>(options: LaneOptions<M>): Prom
 	};
 }
 
-/** The bundled programs, copied to where the agent's own lie. Sources run from where they are. */
-function copyPrograms(folder: string | undefined): { agent: string; extension: string } {
+/** Node and the bundled programs, copied to where the agent's own lie. Sources run from where they are. */
+function copyPrograms(folder: string | undefined): { node: string; program: string; extension: string } {
 	const bundled = process.env["STILLPOINT_TEST_PROGRAMS"];
-	const entries = { agent: programs.agent(), extension: programs.extension() };
+	const entries = { node: process.execPath, program: programs.agent(), extension: programs.extension() };
 	if (folder === undefined || bundled === undefined) return entries;
 	const copy = join(folder, "programs");
 	cpSync(bundled, copy, { recursive: true });
+	// The extension's `node` is the one beside the agent's.
+	const node = join(copy, "node");
+	copyFileSync(process.execPath, node);
+	chmodSync(node, 0o755);
 	return {
-		agent: join(copy, relative(bundled, entries.agent)),
+		node,
+		program: join(copy, relative(bundled, entries.program)),
 		extension: join(copy, relative(bundled, entries.extension)),
 	};
 }
