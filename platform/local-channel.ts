@@ -39,8 +39,8 @@ const probeLimitMs = 2_000;
 const defaultCallLimitMs = 30_000;
 /** Readers at a time: 8 hold less than 24 MiB of ours, whatever they do. */
 const maxReaders = 8;
-/** One more may knock: for it the reader goes that has asked nothing for the longest time. */
-const readersLimits = { maxMessageSize: 1024 * 1024, maxPendingBytes: 2 * 1024 * 1024, maxConnections: maxReaders + 1 };
+/** More may knock: for each the reader goes that has asked nothing for the longest time. */
+const readersLimits = { maxMessageSize: 1024 * 1024, maxPendingBytes: 2 * 1024 * 1024, maxConnections: 2 * maxReaders };
 const readerIdleMs = 10_000;
 /** Calls of one reader that are being answered at a time. */
 const callsPerReader = 4;
@@ -120,6 +120,9 @@ export async function serveLocalChannel(options: LocalChannelServerOptions): Pro
 		if (callers.size <= maxReaders) return;
 		// The kernel knows whose a connection is, Node does not tell: so nobody keeps others out by being there.
 		const [idle = socket] = [...callers].flatMap(([one, { calls }]) => (calls === 0 ? [one] : []));
+		// Its end is told later than the next one may come.
+		callers.get(idle)?.close.abort(new StillpointError("asker-lost", "another reader came"));
+		callers.delete(idle);
 		idle.destroy();
 	});
 	server.on("close", (socket: Socket) => {

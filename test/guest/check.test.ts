@@ -101,6 +101,23 @@ describe.skipIf(missing)(`stillpoint check${missing ? `: ${missing}` : ""}`, () 
 		expect(existsSync(join(runDir, "check"))).toBe(false);
 	});
 
+	test("a signal in the middle of --try-freeze ends it with its status, and everything is thawed", async () => {
+		writeConfig();
+		const stopping = new AbortController();
+		let said = "";
+		const { stdout, status } = await runInMemory([...words().filter((one) => one !== "--json"), "--try-freeze"], {
+			stopping: stopping.signal,
+			signalled: () => (stopping.signal.aborted ? "SIGINT" : undefined),
+			stderr: (text) => {
+				said += text;
+				if (text.includes("freezing")) stopping.abort();
+			},
+		});
+		expect([status, stdout, said]).toEqual([130, "", expect.stringContaining("stillpoint: terminated")]);
+		expect([await thaw(lower.mountPoint), await thaw(upper.mountPoint)]).toEqual([false, false]);
+		expect(existsSync(join(runDir, "check"))).toBe(false);
+	});
+
 	test("a foreign freeze is told, lowers its disk, and is left alone, by --try-freeze too", async () => {
 		await freeze(lower.mountPoint);
 		const { found, status } = await check();
