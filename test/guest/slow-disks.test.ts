@@ -19,7 +19,7 @@ import { processTree } from "../fixtures/process-states.ts";
 import { requireTools } from "../fixtures/required-tools.ts";
 import { slowDown } from "../fixtures/slow-calls.ts";
 import { lacksForSlowDisk, openSlowDisk, type SlowDisk } from "../fixtures/slow-disk.ts";
-import { isWritable, takeSnapshot } from "../fixtures/snapshot-asker.ts";
+import { inPhase, isWritable, takeSnapshot } from "../fixtures/snapshot-asker.ts";
 import { useSnapshotBench } from "../fixtures/snapshot-bench.ts";
 import { makeSourceExtension } from "../fixtures/source-extension.ts";
 import { isWritable as isDurablyWritable } from "../fixtures/writable.ts";
@@ -32,7 +32,7 @@ describe.skipIf(missing)(`a job over a slow disk${why}`, () => {
 	const bench = useSnapshotBench();
 
 	async function openSlow(): Promise<SlowDisk> {
-		const disk = await openSlowDisk({ dir: bench.dir, fsType: "ext4", mode: "delay", writeDelayMs: 1_200 });
+		const disk = await openSlowDisk({ dir: bench.dir, fsType: "ext4", mode: "delay" });
 		bench.defer(() => disk[Symbol.asyncDispose]());
 		return disk;
 	}
@@ -55,24 +55,29 @@ describe.skipIf(missing)(`a job over a slow disk${why}`, () => {
 		await host.event("prepared");
 		host.tell({ type: "freeze", jobId: host.jobId });
 		await host.event("freezing");
-		await slow.strike();
+		await slow.makeStuck();
 		host.tell({ type: "quiet", jobId: host.jobId });
-		await host.event("frozen");
+		await sleep(1_500);
 		await slow.release();
+		await host.event("frozen");
 		const report = await takeSnapshot(host, [bench.one, slow]);
 		expect(report).toMatchObject({ achieved: "file-system", because: [] });
-		expect(report.window?.freezeMs).toBeGreaterThan(800);
+		expect(report.window?.freezeMs).toBeGreaterThan(300);
 	});
 
 	test("reports while the disk is still stuck when it hung before the freeze, and nothing was frozen", async () => {
 		const slow = await openSlow();
-		const host = await bench.start([bench.one, slow], { prepareLimitMs: 3_000 });
+		const host = await bench.start([bench.one, slow]);
 		await host.event("prepared");
 		await slow.makeStuck();
 		await once(spawn("sh", ["-c", '(echo x > "$1" &)', "sh", join(slow.mountPoint, "dirt")], { cwd: "/" }), "exit");
 		host.tell({ type: "freeze", jobId: host.jobId });
+		await inPhase(host, "scripts");
+		// In the last sync, which can't be aborted either.
+		await sleep(300);
+		host.tell({ type: "cancel", jobId: host.jobId, code: "cancelled" });
 		const { error, fileSystems } = await host.report();
-		expect(error?.code).toBe("deadline-passed");
+		expect(error?.code).toBe("cancelled");
 		expect(fileSystems.map(({ result }) => result)).toEqual(["pending", "pending"]);
 		expect(await isDurablyWritable(slow.mountPoint, 300), "it is stuck").toBe(false);
 		expect(await isWritable(bench.one)).toBe(true);
@@ -86,11 +91,10 @@ describe.skipIf(missing)(`a job over a slow disk${why}`, () => {
 		await host.event("prepared");
 		host.tell({ type: "freeze", jobId: host.jobId });
 		await host.event("frozen");
-		await slow.makeSlow(3_500);
+		await slow.makeStuck();
 		const taking = takeSnapshot(host, [bench.one, slow]);
 		expect((await host.event("stuck")).fileSystems).toEqual([slow.mountPoint]);
 		expect(await isWritable(bench.one), "the others are let go at once").toBe(true);
-		await host.event("thawed");
 		await slow.release();
 		const report = await taking;
 		expect(report).toMatchObject({ achieved: "file-system", because: [] });
@@ -104,7 +108,7 @@ describe.skipIf(missing)(`a job over a slow disk${why}`, () => {
 		await host.event("prepared");
 		host.tell({ type: "freeze", jobId: host.jobId });
 		await host.event("freezing");
-		await slow.makeSlow(3_000);
+		await slow.makeStuck();
 		host.tell({ type: "quiet", jobId: host.jobId });
 		const stuck = await host.event("stuck");
 		expect(stuck.fileSystems).toEqual([slow.mountPoint]);
