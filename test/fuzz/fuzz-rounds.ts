@@ -29,7 +29,7 @@ export type FuzzOptions = {
 	onTurn?(figures: TargetFigures): void;
 };
 
-/** Each target of each group in turn, until the time is over; group after group, each in a thread of its own. */
+/** Each target of each group in turn, until the time is over; group after group, each in a process of its own. */
 export async function runFuzzRounds(options: FuzzOptions): Promise<TargetFigures[]> {
 	const all: TargetFigures[] = [];
 	const groups = options.groups ?? fuzzGroups;
