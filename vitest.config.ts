@@ -16,6 +16,7 @@ const sweep = ["test/guest/fault-sweep.test.ts"];
 
 /** What begins last must not be what takes longest. In each ring: minutes first, then seconds; the rest by size. */
 const longest = [
+	["fuzz"],
 	["verify", "demo", "azure-guest-faults", "azure-guest", "snapshot-exclusive", "agent-faults"],
 	["postgresql-faults", "mariadb-faults", "postgresql", "mariadb", "verify-databases", "verify-btrfs", "verify-disks"],
 	["snapshot-applications", "other-scripts"],
@@ -74,6 +75,17 @@ export default defineConfig({
 					include: ["test/integration/**/*.test.ts"],
 					testTimeout: 60_000,
 					hookTimeout: 60_000,
+					maxWorkers: 6,
+					sequence: { groupOrder: 1 },
+				},
+			},
+			{
+				test: {
+					env,
+					name: "fuzz",
+					include: ["test/fuzz/**/*.test.ts"],
+					testTimeout: 120_000,
+					hookTimeout: 120_000,
 					maxWorkers: 6,
 					sequence: { groupOrder: 1 },
 				},
