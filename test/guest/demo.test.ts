@@ -159,7 +159,7 @@ describe.skipIf(missing)(`npm start${missing ? `: ${missing}` : ""}`, () => {
 		const result = await execa("setpriv", ["--reuid=65534", "--clear-groups", process.execPath, entry, "--json"], {
 			reject: false,
 		});
-		expect(result.exitCode).toBe(69);
+		expect(result.exitCode).toBe(5);
 		expect(JSON.parse(result.stdout)).toMatchObject({ ok: false, error: { code: "root-required" } });
 	});
 

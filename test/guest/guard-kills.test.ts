@@ -53,7 +53,7 @@ describe.skipIf(missing)(`nothing of ours is left but the guard${missing ? `: ${
 		const scripts = join(dir, "scripts.d");
 		mkdirSync(scripts, { mode: 0o755 });
 		const script = join(dir, "hold.sh");
-		writeFileSync(script, '#!/bin/sh\necho ready\nexec cat >/dev/null\n');
+		writeFileSync(script, "#!/bin/sh\necho ready\nexec cat >/dev/null\n");
 		chmodSync(script, 0o755);
 		const dropIn = { version: 1, application: "app", order: 50, session: { command: [script], deadlineMs: 5_000 } };
 		writeFileSync(join(scripts, "50-app.json"), JSON.stringify(dropIn), { mode: 0o600 });
