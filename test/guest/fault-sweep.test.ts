@@ -26,7 +26,7 @@ import { holdLimitMs, promiseMs } from "./fault-sweep/scene.ts";
 import { planRounds } from "./fault-sweep/schedule.ts";
 import { openSweepLane } from "./fault-sweep/sweep-lane.ts";
 import { findSweepShapes, lacksForSweep } from "./fault-sweep/sweep-tools.ts";
-import { rest } from "./fault-table/rest.ts";
+import { runGoodJob } from "./fault-table/good-job.ts";
 
 const missing = lacksForSweep();
 /** No round begins after this. */
@@ -63,19 +63,13 @@ describe.skipIf(missing)(`whatever happens to a hold${missing ? `: ${missing}` :
 	test.concurrent("the checks of a round see what they are for (negative control)", async () => {
 		const variant = { shape: "bind", clock: false, database: true } as const;
 		await using lane = await openSweepLane({ variant, block: 0 });
-		const jobId = "control";
-		const sinceMs = monotonicMs();
-		const order = { jobId, level: "application", acceptLevel: "application", holdLimitMs } as const;
-		await lane.client.orderSnapshot(lane.agentId, order);
-		const job = await rest(lane, jobId);
-		expect(job?.report?.error ?? job?.error).toBeUndefined();
-		expect(job).toMatchObject({ state: "done", level: "application" });
+		const { jobId, job, sinceMs } = await runGoodJob(lane, holdLimitMs);
 		expect((await checkRound({ lane, jobId, job, struck: {}, sinceMs })).faults).toEqual([]);
 
 		const { runDir } = lane.folders.flags;
 		const [folder = ""] = lane.machine.writable;
 		const [image] = lane.machine.images;
-		const point = await lane.client.readRecoveryPoint(job?.recoveryPointId ?? "");
+		const point = await lane.client.readRecoveryPoint(job.recoveryPointId ?? "");
 		const taken = join(lane.controllerState, "recovery-points", point.id, point.disks[0]?.image ?? "");
 		copyFileSync(image?.imagePath ?? "", taken);
 		const over = join(folder, "over");
@@ -89,9 +83,8 @@ describe.skipIf(missing)(`whatever happens to a hold${missing ? `: ${missing}` :
 		await thaw(folder);
 		const holding = new DatabaseSync(join(folder, "shop.sqlite"), { timeout: 10_000 });
 		holding.exec("BEGIN IMMEDIATE");
-		const told =
-			job?.report === undefined ? undefined : { ...job.report, achieved: "file-system" as const, scripts: [] };
-		const changed = job && { ...job, ...(told === undefined ? {} : { report: told }) };
+		const told = job.report && { ...job.report, achieved: "file-system" as const, scripts: [] };
+		const changed = { ...job, report: told };
 		const struck = { best: () => "crash" as const, check: async () => ["what the fault itself has to say"] };
 		const { faults } = await checkRound({ lane, jobId, job: changed, struck, sinceMs });
 		holding.close();
@@ -113,7 +106,7 @@ describe.skipIf(missing)(`whatever happens to a hold${missing ? `: ${missing}` :
 			expect(faults.join("\n")).toMatch(word);
 		const lost = { lane, jobId: "other", job: undefined, struck: {}, sinceMs: monotonicMs() };
 		expect((await checkRound(lost)).faults).toContain("the controller does not know the job");
-		const reportless = job && { ...job, report: undefined, error: { code: "stuck", message: "" } as const };
+		const reportless = { ...job, report: undefined, error: { code: "stuck", message: "" } as const };
 		const { faults: more } = await checkRound({ lane, jobId, job: reportless, struck: {}, sinceMs: monotonicMs() });
 		expect(more).toEqual(expect.arrayContaining(["the report was lost", "ended as stuck, and nothing was"]));
 		await lane.controller[Symbol.asyncDispose]();
@@ -122,7 +115,7 @@ describe.skipIf(missing)(`whatever happens to a hold${missing ? `: ${missing}` :
 		database.exec("insert into recovery_points select id || 'b', agent_id, job_id, created_at from recovery_points");
 		database.close();
 		expect(await checkStored(lane)).toEqual([
-			"the controller keeps more than one recovery point of control",
+			`the controller keeps more than one recovery point of ${jobId}`,
 			"the controller turned report 7 away",
 		]);
 	});

@@ -12,6 +12,7 @@ import { requireTools } from "../fixtures/required-tools.ts";
 import { monotonicMs } from "../fixtures/write-prober.ts";
 import { allCells, type Cell, cellsToRun, holdLimitMs, nameOf, promiseMs, whyMissing } from "./fault-table/cells.ts";
 import { checkCell } from "./fault-table/check-cell.ts";
+import { runGoodJob } from "./fault-table/good-job.ts";
 import type { Lane } from "./fault-table/lane.ts";
 import { formatTable } from "./fault-table/print-table.ts";
 import { type CellOutcome, runCell } from "./fault-table/run-cell.ts";
@@ -41,12 +42,7 @@ describe.skipIf(missing)(`whoever fails, and whenever${missing ? `: ${missing}` 
 	test.concurrent("the checks of a cell see what they are for (negative control)", async () => {
 		await using lane = await openTableLane();
 		const cell: Cell = { component: "controller", fault: "stalled", phase: "done" };
-		const jobId = "control";
-		const sinceMs = monotonicMs();
-		const order = { jobId, level: "application", acceptLevel: "application", holdLimitMs } as const;
-		await lane.client.orderSnapshot(lane.agentId, order);
-		const job = await lane.client.waitForJob(jobId);
-		expect(job).toMatchObject({ state: "done", level: "application" });
+		const { jobId, job, sinceMs } = await runGoodJob(lane, holdLimitMs);
 		const look = { cell, job, jobId, sinceMs };
 		expect((await checkCell(lane, look)).faults).toEqual([]);
 
