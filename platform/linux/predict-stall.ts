@@ -76,5 +76,6 @@ export function parseWriteSpeed(text: string): number | undefined {
 	const writtenBytes = (fields[6] ?? 0) * 512;
 	const tookMs = fields[7] ?? 0;
 	if (!(writtenBytes >= leastWrittenBytes) || !(tookMs > 0)) return undefined;
-	return Math.round((writtenBytes / tookMs) * 1000);
+	const bytesPerSecond = Math.round((writtenBytes / tookMs) * 1000);
+	return Number.isFinite(bytesPerSecond) ? bytesPerSecond : undefined;
 }

@@ -34,7 +34,7 @@ describe("how long writers will be stopped", () => {
 		);
 		expect(parseDirtyBytes("")).toBe(0);
 		expect(parseWriteSpeed(`1 0 8 1 5 0 ${256 * 2048} 1000 0 1 1`)).toBe(256 * 1024 * 1024);
-		for (const text of ["", "1 0 8 1 5 0 100 1000 0", `1 0 8 1 5 0 ${256 * 2048} 0 0`])
+		for (const text of ["1 0 8 1 5 0 Infinity 1000", "", "1 0 8 1 5 0 100 1000 0", `1 0 8 1 5 0 ${256 * 2048} 0 0`])
 			expect(parseWriteSpeed(text)).toBeUndefined();
 	});
 });
