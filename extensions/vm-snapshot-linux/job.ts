@@ -23,13 +23,15 @@ const degradable: readonly ErrorCode[] = [
 ];
 
 /** What fails here fails the job, unless the order accepts level crash and the failure leaves that possible. */
-export async function unlessDegraded<T>({ host, record }: Job, work: () => Promise<T>): Promise<T | undefined> {
+export async function unlessDegraded<T>({ host, record, phases }: Job, work: () => Promise<T>): Promise<T | undefined> {
 	try {
 		return await work();
 	} catch (thrown) {
 		const error = asStillpointError(thrown);
 		if (host.ending.aborted || host.request.order.acceptLevel !== "crash") throw error;
 		if (!degradable.includes(error.code)) throw error;
+		// Whoever asked was told that the job is being undone.
+		if (phases.phase === "stuck" || phases.phase === "undoing") throw error;
 		record.degraded = error;
 		return undefined;
 	}
