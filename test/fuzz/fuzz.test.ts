@@ -74,6 +74,6 @@ function told({ group, target, failure }: TargetFigures): string[] {
 	if (failure === undefined) return [];
 	const { what, input, seed: at, path } = failure;
 	return [
-		`${group}/${target}: ${what}\n${input.slice(0, 500)}\nnpm run fuzz -- --target ${target} --seed ${at} --path ${path}`,
+		`${group}/${target}: ${what}\n${input.slice(0, 500)}\nnpm run fuzz -- --target ${target} --seed=${at} --path ${path}`,
 	];
 }

@@ -17,9 +17,9 @@ const say = (line: string) => void process.stdout.write(`${line}\n`);
 
 process.exitCode = await main(process.argv.slice(2));
 
-async function main(words: string[]): Promise<number> {
-	const { values } = parseArgs({
-		args: words,
+function parseWords(args: string[]) {
+	return parseArgs({
+		args,
 		options: {
 			minutes: { type: "string", default: "1" },
 			group: { type: "string", multiple: true, default: [] },
@@ -29,7 +29,17 @@ async function main(words: string[]): Promise<number> {
 			list: { type: "boolean", default: false },
 			help: { type: "boolean", default: false },
 		},
-	});
+	}).values;
+}
+
+async function main(words: string[]): Promise<number> {
+	let values: ReturnType<typeof parseWords>;
+	try {
+		values = parseWords(words);
+	} catch (error) {
+		say(`${(error as Error).message}\n${usage}`);
+		return 64;
+	}
 	const { target, path } = values;
 	const [limitMs, seed] = [Number(values.minutes) * 60_000, Number(values.seed)];
 	const strange = values.group.find((name) => !isFuzzGroup(name));
@@ -88,7 +98,7 @@ function tellFailure({ target, group, failure }: TargetFigures): void {
 	if (failure === undefined) return;
 	const { what, input, seed, path } = failure;
 	say(`\nFAILED ${group}/${target}\n${what}\ninput: ${input}`);
-	say(`again: npm run fuzz -- --target ${target} --seed ${seed} --path ${path}\n`);
+	say(`again: npm run fuzz -- --target ${target} --seed=${seed} --path ${path}\n`);
 }
 
 function table(figures: readonly TargetFigures[]): string {

@@ -20,7 +20,7 @@ const wrong = (name: string, content: unknown, says: RegExp): BadFile => ({
 const faults: readonly BadFile[] = [
 	...badFiles,
 	...strangeFiles,
-	wrong("one with an unknown key", { ...empty, x: 1 }, /Unrecognized key: "x"/),
+	wrong("one with an unknown key", { ...empty, x: 1 }, /unknown key "x"/),
 	wrong("one of another version", { ...empty, schemaVersion: 2 }, /schemaVersion: /),
 	wrong("one whose process is a word", { ...empty, freezer: { pid: "1", startTime: "1" } }, /freezer\.pid: /),
 	// kill(-1) would reach everything, and kill(0) ourselves.

@@ -283,7 +283,7 @@ function expectCode(code: string): (error: unknown) => void {
 
 function secretsIn(text: string): unknown[] {
 	if (text === "") return [];
-	const content: unknown = JSON.parse(text);
+	const content: unknown = JSON.parse(text.replace(/^\uFEFF/, ""));
 	const all = isRecord(content) ? content["runtimeSettings"] : undefined;
 	return (Array.isArray(all) ? all : [])
 		.map((one) => (isRecord(one) ? one["handlerSettings"] : undefined))
