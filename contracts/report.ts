@@ -188,7 +188,10 @@ export const reportSchema = z
 				 * that did not predict its snapshot leaves that part out.
 				 */
 				predictedStallMs: ms.optional(),
-				/** The longest that the writers of any one file system were stopped: its freeze call to its thaw answer. */
+				/**
+				 * The longest that the writers of any one file system were stopped: its freeze call to its thaw answer. Where the
+				 * answer of the freeze was lost, from the first freeze call; where the thaw was refused, until then at least.
+				 */
 				stallMs: ms.optional(),
 			})
 			.optional(),

@@ -55,7 +55,7 @@ function badScriptReport({ name, source, error: { code, message, traits, details
 	};
 }
 
-function windowOf({ answers, predictedMs, predictedStallMs }: JobRecord): Report["window"] {
+function windowOf({ answers, freezingAtMs, predictedMs, predictedStallMs }: JobRecord): Report["window"] {
 	const freezes = [...answers.freezes.values()].filter(({ result }) => result === "frozen");
 	const thaws = [...answers.thaws.values()].filter(({ result }) => result === "thawed");
 	if (freezes.length === 0 || thaws.length === 0) return undefined;
@@ -64,9 +64,10 @@ function windowOf({ answers, predictedMs, predictedStallMs }: JobRecord): Report
 	const lastFrozenMs = Math.max(...freezes.map((one) => one.endedAtMs));
 	const firstThawMs = Math.min(...thaws.map((one) => one.startedAtMs));
 	const lastThawMs = Math.max(...thaws.map((one) => one.endedAtMs));
-	const stalls = [...answers.freezes].flatMap(([superblock, freeze]) => {
-		const thaw = answers.thaws.get(superblock);
-		return thaw?.result === "thawed" ? [span(freeze.startedAtMs, thaw.endedAtMs)] : [];
+	// The answer of a freeze is lost with a freezer that was ended: its writers were stopped from the beginning on, at most.
+	const stalls = [...answers.thaws].flatMap(([superblock, { result, endedAtMs }]) => {
+		const sinceMs = answers.freezes.get(superblock)?.startedAtMs ?? freezingAtMs ?? firstCallMs;
+		return result === "thawed" || result === "thaw-failed" ? [span(sinceMs, endedAtMs)] : [];
 	});
 	return {
 		...(predictedMs === undefined ? {} : { predictedMs: round(predictedMs) }),
