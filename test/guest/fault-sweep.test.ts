@@ -1,9 +1,9 @@
 /**
- * A sample of the sweep: faults of every kind at every point of a hold, over several shapes of storage, by a new seed
- * each time. `npm run test:faults -- --rounds N` runs as many as wanted, and repeats any of them.
+ * A sample of the sweep: faults of every kind at every point of a hold, over several shapes of storage. Always the
+ * same rounds, so that a change is judged by what it changed; `npm run test:faults -- --rounds N` takes a new seed, runs
+ * as many as wanted, and repeats any of them.
  */
 import { spawn } from "node:child_process";
-import { randomInt } from "node:crypto";
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -32,12 +32,12 @@ const missing = lacksForSweep();
 /** No round begins after this. */
 const sampleMs = 75_000;
 const mostRounds = 400;
+const seed = 101;
 /** A machine that does not come so far is too slow for the promises, too. */
 const leastRounds = 8;
 
 describe.skipIf(missing)(`whatever happens to a hold${missing ? `: ${missing}` : ""}`, () => {
 	test.concurrent("a sample of the sweep keeps every promise", async () => {
-		const seed = randomInt(2 ** 32);
 		const rounds = planRounds(seed, mostRounds, findSweepShapes());
 		const outcomes = new Map<number, RoundOutcome>();
 		const beganMs = performance.now();

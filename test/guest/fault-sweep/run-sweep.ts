@@ -41,7 +41,9 @@ export async function runSweep({ rounds, lanes, signal, onOutcome }: SweepOption
 		const waiting = [...block];
 		while (waiting.length > 0 && !signal.aborted) {
 			await using undo = new AsyncDisposableStack();
-			const lane = undo.use(await openSweepLane(waiting[0] as Round));
+			// What is made of disks, servers and processes may fail once on a busy machine; it is no fault of the product.
+			const openLane = () => openSweepLane(waiting[0] as Round);
+			const lane = undo.use(await openLane().catch(openLane));
 			open.add(lane);
 			undo.defer(() => void open.delete(lane));
 			for (let spoilt = false; !spoilt && waiting.length > 0 && !signal.aborted; ) {
