@@ -136,7 +136,12 @@ async function snapshot(options: Options, context: CommandContext): Promise<numb
 			case "prepared":
 				progress.say("holding: nothing is printed until the thaw");
 				progress.hold();
-				await tell({ type: "freeze", jobId: order.jobId });
+				// How long a command will take nobody knows.
+				await tell({
+					type: "freeze",
+					jobId: order.jobId,
+					...(options.run === undefined ? { predictedMs: options.holdMs } : {}),
+				});
 				break;
 			case "frozen": {
 				const error = await takeSnapshot(command, options.holdMs, event.leftMs, ending);

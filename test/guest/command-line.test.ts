@@ -75,6 +75,16 @@ describe.skipIf(missing)(`an order of an admin${missing ? `: ${missing}` : ""}`,
 		expect([report.held, exitCode]).toEqual(["file-system", 3]);
 	});
 
+	test("how long an order will hold counts against its stall budget", async () => {
+		const level = ["--level", "file-system"];
+		const refused = await snapshot(...level, "--hold-ms", "3000", "--stall-budget-ms", "2500");
+		expect(refused.report.error).toMatchObject({ code: "stall-too-long" });
+		expect(refused.report.error.message).toContain("3000 ms for the snapshot itself");
+		const { report, exitCode } = await snapshot(...level, "--hold-ms", "5", "--stall-budget-ms", "2500");
+		expect([report.error, report.held, exitCode]).toEqual([undefined, "file-system", 0]);
+		expect(report.window.predictedStallMs).toBeGreaterThan(5);
+	});
+
 	test.each([
 		["that fails", "exit 7", "snapshot-failed", 8],
 		["that outlives the hold", "sleep 60", "hold-expired", 6],
