@@ -15,6 +15,7 @@ import {
 	enrolAgent,
 	startAgent,
 	startController,
+	startGuard as startProductGuard,
 	writeAgentConfiguration,
 } from "../demo/programs.ts";
 import { bundle, makeScratchFolders } from "../demo/scratch-folders.ts";
@@ -47,6 +48,7 @@ async function record(): Promise<void> {
 	const agentId = await enrolAgent(folders, String(controller.ready["url"]), token, signal);
 	const mountPoints = [...machine.disks.map((disk) => disk.fileSystem), machine.nested].map((one) => one.mountPoint);
 	const config = await writeAgentConfiguration(folders, machine.databasePath, mountPoints);
+	await using _guard = await startProductGuard(folders, signal);
 	await using _agent = await startAgent(folders, config, signal);
 	while (!(await client.readAgent(agentId)).connected) await sleep(100, undefined, { signal });
 	await client.mapDisks(
