@@ -1,18 +1,12 @@
 /**
- * `npm run test:faults`: without arguments the table of faults; with `--rounds N` the sweep, as long as wanted.
- *
- *   --rounds N      so many in all; those of an earlier run of the same seed count
- *   --seed S        decides every round; default: that of the sweep that is not complete, or a new one
- *   --round K       only this one, again; --block B: only those on this machine
- *   --resume FILE   where the sweep keeps what is done; default: a file of the seed below node_modules/.cache
- *   --lanes L       machines side by side
+ * `npm run test:faults`: without arguments the table of faults; with `--rounds N` the sweep, as long as wanted
+ * (`--help`).
  */
 import { spawnSync } from "node:child_process";
 import { randomInt } from "node:crypto";
 import { mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { parseArgs } from "node:util";
 import { bundleInto } from "./fixtures/bundle.ts";
 import { testPrograms } from "./fixtures/programs.ts";
 import { formatOutcome, formatSummary } from "./guest/fault-sweep/print-sweep.ts";
@@ -21,6 +15,7 @@ import { countLanes, runSweep } from "./guest/fault-sweep/run-sweep.ts";
 import { planRounds, type Round } from "./guest/fault-sweep/schedule.ts";
 import { findSweepPlan, openSweepState, type SweepPlan } from "./guest/fault-sweep/sweep-state.ts";
 import { findSweepShapes, lacksForSweep } from "./guest/fault-sweep/sweep-tools.ts";
+import { parseSweepWords, type SweepWords, sweepUsage } from "./guest/fault-sweep/sweep-words.ts";
 
 const cache = resolve(import.meta.dirname, "../node_modules/.cache/stillpoint-faults");
 /** How often rounds that hit nothing are tried again, when all others are done. */
@@ -36,31 +31,43 @@ for (const signal of ["SIGINT", "SIGTERM"] as const)
 process.exitCode = await main();
 
 async function main(): Promise<number> {
-	const number = { type: "string" } as const;
-	const { values } = parseArgs({
-		options: { rounds: number, seed: number, round: number, block: number, resume: number, lanes: number },
-	});
-	if (process.argv.length === 2) return runTable();
-	const only = parseCount("round", values.round);
-	const block = parseCount("block", values.block);
+	const words = parseWords();
+	if (words === undefined) return 2;
+	if (words === "table") return runTable();
+	if (words !== "help") return runRounds(words);
+	say(sweepUsage);
+	return 0;
+}
+
+/** Undefined: said what is wrong. */
+function parseWords(): ReturnType<typeof parseSweepWords> | undefined {
+	try {
+		return parseSweepWords(process.argv.slice(2));
+	} catch (error) {
+		if (!(error instanceof RangeError)) throw error;
+		say(`${error.message}\n${sweepUsage}`);
+		return undefined;
+	}
+}
+
+async function runRounds(words: SweepWords): Promise<number> {
+	const { round: only, block, seed: wanted } = words;
 	const isReplay = only !== undefined || block !== undefined;
 	const missing = lacksForSweep();
 	if (missing !== undefined) {
 		say(`The sweep ${missing}.`);
 		return 1;
 	}
-	const wanted = parseCount("seed", values.seed);
-	if (isReplay && wanted === undefined) throw new Error("--round and --block want --seed");
-	const path = values.resume ?? fileOf(wanted ?? findUnfinished() ?? randomInt(2 ** 32));
+	const count = words.rounds ?? 0;
+	const path = words.resume ?? fileOf(wanted ?? findUnfinished(count) ?? randomInt(2 ** 32));
 	const plan: SweepPlan = findSweepPlan(path) ?? { seed: wanted ?? seedOf(path), shapes: findSweepShapes() };
 	if (wanted !== undefined && plan.seed !== wanted) throw new Error(`${path} is of the seed ${plan.seed}`);
-	const count = parseCount("rounds", values.rounds) ?? 0;
 	const all = planRounds(plan.seed, Math.max(count, (only ?? -1) + 1, ((block ?? -1) + 1) * 4), plan.shapes);
 	const state = isReplay ? undefined : openSweepState(path, plan);
 	const rounds = all.filter(({ index, block: of }) =>
 		isReplay ? index === only || of === block : index < count && !state?.done.has(index),
 	);
-	const lanes = parseCount("lanes", values.lanes) ?? countLanes(navigator.hardwareConcurrency);
+	const lanes = words.lanes ?? countLanes(navigator.hardwareConcurrency);
 	say(`seed ${plan.seed}, ${rounds.length} rounds to run, ${lanes} at a time`);
 	if (state !== undefined) say(`kept in ${path}`);
 	const programs = mkdtempSync(join(tmpdir(), "stillpoint-test-programs-"));
@@ -110,22 +117,19 @@ function seedOf(path: string): number {
 	return Number(/sweep-(\d+)\.jsonl$/.exec(path)?.[1] ?? randomInt(2 ** 32));
 }
 
-/** The seed of the newest sweep that was begun here. */
-function findUnfinished(): number | undefined {
+/** The seed of the newest sweep that was begun here, when rounds of it are left. */
+function findUnfinished(count: number): number | undefined {
 	try {
 		const [newest] = readdirSync(cache)
 			.filter((name) => /^sweep-\d+\.jsonl$/.test(name))
 			.map((name) => ({ name, at: statSync(join(cache, name)).mtimeMs }))
 			.sort((a, b) => b.at - a.at);
-		return newest === undefined ? undefined : seedOf(newest.name);
+		if (newest === undefined) return undefined;
+		const path = join(cache, newest.name);
+		const plan = findSweepPlan(path);
+		const { done } = plan === undefined ? { done: new Map() } : openSweepState(path, plan);
+		return [...Array(count).keys()].every((index) => done.has(index)) ? undefined : seedOf(newest.name);
 	} catch {
 		return undefined;
 	}
-}
-
-function parseCount(name: string, text: string | undefined): number | undefined {
-	if (text === undefined) return undefined;
-	const count = Number(text);
-	if (!Number.isSafeInteger(count) || count < 0) throw new Error(`--${name} wants a whole number, not ${text}`);
-	return count;
 }
