@@ -5,6 +5,21 @@ import type { ImagesOn } from "./scratch-folders.ts";
 export const benches = ["freeze", "order-to-frozen", "idle", "soak", "databases"] as const;
 export type Bench = (typeof benches)[number];
 
+export const benchUsage = `usage: npm run bench -- ${benches.join(" | ")} [--quick] [--json]
+
+  --quick          fewer rounds, seconds or cases
+  --json           one document instead of a table
+
+of freeze alone:
+  --case NAME      only cases whose names begin so; may be repeated
+  --rounds N       of each case, at least 5
+  --seed S         the same order of turns again
+  --images PLACE   memory or disk
+  --floor          the kernel's floor with --quick, too
+
+What each measures, and what it prints: docs/measurements.md
+`;
+
 export type BenchWords = {
 	readonly bench: Bench;
 	readonly json: boolean;

@@ -2,7 +2,7 @@
 import { stat } from "node:fs/promises";
 import { table } from "../command-line/output.ts";
 import { requireTools } from "../test/fixtures/required-tools.ts";
-import { type BenchWords, parseBenchWords } from "./bench-words.ts";
+import { type BenchWords, benchUsage, parseBenchWords } from "./bench-words.ts";
 import { measureDatabaseStalls } from "./database-stall.ts";
 import { chooseCases } from "./freeze/choose-cases.ts";
 import { measureFreeze } from "./freeze/measure-freeze.ts";
@@ -23,7 +23,16 @@ for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, () => stoppi
 type Printed = { readonly document: object; readonly text: string };
 
 try {
-	const words = parseBenchWords(process.argv.slice(2));
+	const given = process.argv.slice(2);
+	if (given.includes("--help")) process.stdout.write(benchUsage);
+	else await run(parseBenchWords(given));
+} catch (error) {
+	if (stopping.signal.aborted) process.exitCode = 130;
+	else if (error instanceof RangeError) fail(`${error.message}\n${benchUsage}`, 2);
+	else fail((error as Error).stack ?? String(error), 1);
+}
+
+async function run(words: BenchWords): Promise<void> {
 	const missing = missingFor(words);
 	if (missing === undefined) {
 		const { document, text } = await measure(words, stopping.signal);
@@ -33,10 +42,6 @@ try {
 		process.stderr.write(`bench: ${missing}\n`);
 		process.exitCode = 69;
 	}
-} catch (error) {
-	if (stopping.signal.aborted) process.exitCode = 130;
-	else if (error instanceof RangeError) fail(error.message, 2);
-	else fail((error as Error).stack ?? String(error), 1);
 }
 
 function fail(message: string, status: number): void {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { parseBenchWords } from "../../bench/bench-words.ts";
+import { benches, benchUsage, parseBenchWords } from "../../bench/bench-words.ts";
 import { allMountPoints, freezeCases } from "../../bench/freeze/cases.ts";
 import { chooseCases } from "../../bench/freeze/choose-cases.ts";
 
@@ -23,6 +23,14 @@ describe("the words of npm run bench", () => {
 		const parse = () => parseBenchWords(words.split(" ").filter(Boolean));
 		expect(parse).toThrow(RangeError);
 		expect(parse).toThrow(why);
+	});
+
+	test("the usage names every option, and every measurement", () => {
+		for (const bench of benches) expect(benchUsage).toContain(bench);
+		for (const option of benchUsage.match(/--[a-z]+/g) ?? []) {
+			const value = { "--case": ["1"], "--rounds": ["5"], "--seed": ["1"], "--images": ["disk"] }[option] ?? [];
+			expect(() => parseBenchWords(["freeze", option, ...value])).not.toThrow();
+		}
 	});
 
 	test("what is left out is left open", () => {
