@@ -190,6 +190,7 @@ describe("cluster software", () => {
 		expect(
 			parseCorosyncTokenMs("totem {\n\ttoken: 12000\n}\nnodelist {\n node {\n}\n node {\n}\n node {\n}\n}\n"),
 		).toBe(12_650);
+		expect(parseCorosyncTokenMs(`token_coefficient: ${"9".repeat(400)}\n`)).toBe(3_000);
 		expect(parseCorosyncTokenMs("# token: 99\n\ttoken_coefficient: 0\n")).toBe(3_000);
 		expect(parseCorosyncTokenMs("token: soon\n")).toBe(3_000);
 	});
