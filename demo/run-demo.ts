@@ -152,6 +152,9 @@ async function connected(client: ControllerClient, agentId: string, signal: Abor
 	}
 }
 
+/** 8 MiB of a file. */
+const commitsOfATurn = 2_048;
+
 async function explore(
 	folders: Folders,
 	machine: ScratchMachine,
@@ -160,7 +163,7 @@ async function explore(
 	{ say, signal }: Pick<DemoOptions, "say" | "signal">,
 ): Promise<void> {
 	await using ending = new AsyncDisposableStack();
-	for (const writer of await machine.startWriters()) ending.use(writer);
+	for (const writer of await machine.startWriters(commitsOfATurn)) ending.use(writer);
 	const state = `--state-dir ${controllerFolder(folders)}`;
 	say("");
 	say("Everything keeps running until Ctrl-C. To explore it:");

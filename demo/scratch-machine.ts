@@ -24,7 +24,8 @@ export type ScratchMachine = AsyncDisposable & {
 	readonly databasePath: string;
 	/** What could not be made, with the command that would allow it. */
 	readonly left: readonly string[];
-	startWriters(): Promise<Writer[]>;
+	/** `mostCommits`: of each, before it begins anew; without it a disk is full after a minute or so. */
+	startWriters(mostCommits?: number): Promise<Writer[]>;
 };
 
 export async function makeScratchMachine(folder: string): Promise<ScratchMachine> {
@@ -58,11 +59,11 @@ export async function makeScratchMachine(folder: string): Promise<ScratchMachine
 		nested,
 		databasePath,
 		left,
-		startWriters: () =>
+		startWriters: (mostCommits) =>
 			Promise.all([
-				startWriter("sqlite", databasePath),
+				startWriter("sqlite", databasePath, mostCommits),
 				...[...disks.map((disk) => disk.fileSystem), nested].map((one) =>
-					startWriter("file", join(one.mountPoint, "journal.dat")),
+					startWriter("file", join(one.mountPoint, "journal.dat"), mostCommits),
 				),
 			]),
 		[Symbol.asyncDispose]: () => owned.disposeAsync(),

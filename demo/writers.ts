@@ -20,9 +20,13 @@ export type Writer = AsyncDisposable & {
 	stop(): Promise<WriterHistory>;
 };
 
-/** Starts a writer process on `path` and waits until it has opened its file. */
-export async function startWriter(kind: WriterKind, path: string): Promise<Writer> {
-	const child = fork(join(import.meta.dirname, "writer.ts"), [kind, path], {
+/**
+ * Starts a writer process on `path` and waits until it has opened its file. With `mostCommits` it begins anew after so
+ * many: its history is then that of its last turn.
+ */
+export async function startWriter(kind: WriterKind, path: string, mostCommits?: number): Promise<Writer> {
+	const words = [kind, path, ...(mostCommits === undefined ? [] : [String(mostCommits)])];
+	const child = fork(join(import.meta.dirname, "writer.ts"), words, {
 		stdio: ["ignore", "ignore", "inherit", "ipc"],
 		// A process group of its own: the demo decides when writers end, not a signal to the whole terminal.
 		detached: true,
