@@ -21,6 +21,8 @@ const longestHoldMs = 900_000;
 /** `removed`: who takes the whole folder away removes its files first. */
 const pollMs = { mayBeFrozen: 25, prepared: 1_000, removed: 5 };
 const again = { firstMs: 100, mostMs: 1_000 };
+/** A path may lead to a server that does not answer any more: a round goes on without it. */
+const openLimitMs = 3_000;
 
 export type GuardedHold = {
 	readonly path: string;
@@ -49,9 +51,11 @@ export function guardHold(path: string, first: Ledger, options: GuardOptions): G
 	const held = new Map<string, HeldFolder>();
 	/** It answered 0: it was frozen, and is not any more. The next to freeze it is somebody else. */
 	const thawed = new Set<string>();
+	/** Ways that are being tried: one that hangs holds a thread, so it is not tried again beside itself. */
+	const opening = new Map<string, Promise<void>>();
 	const giveUp = new AbortController();
 	const firstSeenMs = nowMs();
-	let opening: Promise<void> | undefined;
+	let begun = false;
 	let goneSinceMs: number | undefined;
 	let rescue: Promise<void> | undefined;
 	let over = false;
@@ -74,12 +78,20 @@ export function guardHold(path: string, first: Ledger, options: GuardOptions): G
 		if (!over && missing.length > 0) say(`job ${jobId}: ${names(missing)} cannot be held open`);
 	}
 
-	async function keep({ state: _, fd, ...target }: Ledger["fileSystems"][number], open: typeof reopenTarget) {
+	async function tryToKeep({ state: _, fd, ...target }: Ledger["fileSystems"][number], open: typeof reopenTarget) {
 		if (held.has(target.superblock)) return;
-		const found = await open({ target, fd }, freezer);
-		if (!isHeld(found)) return;
+		const found = await open({ target, fd }, freezer).catch(() => undefined);
+		if (found === undefined || !isHeld(found)) return;
 		if (over || held.has(target.superblock)) closeFolders([found]);
 		else held.set(target.superblock, found);
+	}
+
+	function keep(one: Ledger["fileSystems"][number], open: typeof reopenTarget): Promise<void> {
+		const before = opening.get(one.superblock);
+		if (before !== undefined) return before;
+		const attempt = tryToKeep(one, open).finally(() => opening.delete(one.superblock));
+		opening.set(one.superblock, attempt);
+		return attempt;
 	}
 
 	function startRescue(why: string): void {
@@ -93,7 +105,6 @@ export function guardHold(path: string, first: Ledger, options: GuardOptions): G
 	}
 
 	async function rescueAll(): Promise<void> {
-		await opening;
 		const told = new Map<string, string>();
 		for (let waitMs = again.firstMs; !over; waitMs = Math.min(2 * waitMs, again.mostMs)) {
 			// A round that began while the freezer lived may have looked at an old ledger: one more after its end.
@@ -112,11 +123,24 @@ export function guardHold(path: string, first: Ledger, options: GuardOptions): G
 	/** Returns how many are not known to be thawed. */
 	async function rescueRound(told: Map<string, string>): Promise<{ failed: number; unreached: number }> {
 		const now = suspects();
-		await Promise.all(now.map((one) => keep(one, reopenTarget)));
-		const unreached = now.filter(({ superblock }) => !held.has(superblock)).map(({ mountPoint }) => mountPoint);
-		for (const mountPoint of unreached) tell(told, { mountPoint, result: "thaw-failed", errno: "no way leads to it" });
-		const results = await rescueThaw(
-			now.flatMap(({ superblock }) => held.get(superblock) ?? []),
+		const missing = now.filter(({ superblock }) => !held.has(superblock));
+		// What is open is thawed at once, whatever becomes of the ways to the others.
+		const thawing = thawHeld(now, told);
+		if (missing.length > 0) {
+			const reached = Promise.all(missing.map((one) => keep(one, reopenTarget)));
+			await Promise.race([reached, sleep(openLimitMs, undefined, { ref: false })]);
+		}
+		const unreached = missing.filter(({ superblock }) => !held.has(superblock));
+		for (const { mountPoint } of unreached)
+			tell(told, { mountPoint, result: "thaw-failed", errno: "no way leads to it" });
+		const results = (await Promise.all([thawing, thawHeld(missing, told)])).flat();
+		const failed = results.filter(({ result }) => result === "thaw-failed").length;
+		return { failed, unreached: unreached.length };
+	}
+
+	function thawHeld(fileSystems: Ledger["fileSystems"], told: Map<string, string>): Promise<RescueResult[]> {
+		return rescueThaw(
+			fileSystems.flatMap(({ superblock }) => held.get(superblock) ?? []),
 			{
 				until: whenEnded(followed, giveUp.signal),
 				signal: giveUp.signal,
@@ -129,8 +153,6 @@ export function guardHold(path: string, first: Ledger, options: GuardOptions): G
 				},
 			},
 		);
-		const failed = results.filter(({ result }) => result === "thaw-failed").length;
-		return { failed, unreached: unreached.length };
 	}
 
 	function tell(told: Map<string, string>, one: Omit<RescueResult, "superblock">): void {
@@ -159,7 +181,8 @@ export function guardHold(path: string, first: Ledger, options: GuardOptions): G
 			return over ? undefined : pollMs.removed;
 		}
 		removed = false;
-		opening ??= openAll();
+		if (!begun) void openAll();
+		begun = true;
 		mayBeFrozen = now.suspects.length > 0;
 		const { deadlineAtMs = firstSeenMs + longestHoldMs } = now.ledger;
 		const life = findProcessLife(freezer);

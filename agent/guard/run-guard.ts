@@ -66,8 +66,11 @@ export async function runGuard(options: RunGuardOptions): Promise<void> {
 	let timer: NodeJS.Timeout | undefined;
 	let expedited = "nothing";
 	let wakeAtMs = Number.POSITIVE_INFINITY;
+	let closed = false;
 
 	function wake(waitMs: number): void {
+		// A rescue that was let go of has news all the same.
+		if (closed) return;
 		const inMs = Math.max(0, Math.ceil(waitMs));
 		const atMs = performance.now() + inMs;
 		if (atMs >= wakeAtMs) return;
@@ -141,6 +144,7 @@ export async function runGuard(options: RunGuardOptions): Promise<void> {
 	}
 
 	undo.defer(() => {
+		closed = true;
 		clearTimeout(timer);
 		for (const { hold } of holds.values()) hold.drop();
 	});

@@ -8,7 +8,7 @@ import { type FolderFault, type HeldFolder, isHeld, openTargetFolder } from "./t
 /** A target of a ledger, with the descriptor by which its freezer holds it. */
 type LedgerTarget = { readonly target: FreezeTarget; readonly fd: number };
 
-/** By its path, by the freezer's own descriptor, or by any other mount of the same superblock. */
+/** By the freezer's own descriptor, by its path, or by any other mount of the same superblock. */
 export async function reopenTarget(one: LedgerTarget, freezer: ProcessIdentity): Promise<HeldFolder | FolderFault> {
 	const found = await openLedgerTarget(one, freezer);
 	if (isHeld(found)) return found;
@@ -19,12 +19,16 @@ export async function reopenTarget(one: LedgerTarget, freezer: ProcessIdentity):
 	return found;
 }
 
-/** The quick ways of these: by its path, or by the descriptor of the freezer while that lives. */
+/**
+ * The quick ways of these: by the descriptor of the freezer while that lives, or by its path. In this order: what was
+ * mounted over the path since may be a server that does not answer, and then the call hangs.
+ */
 export async function openLedgerTarget(one: LedgerTarget, freezer: ProcessIdentity): Promise<HeldFolder | FolderFault> {
-	const byPath = await openTargetFolder(one.target);
-	if (isHeld(byPath) || !isSameProcessAlive(freezer)) return byPath;
-	const byDescriptor = await openTargetFolder(one.target, `/proc/${freezer.pid}/fd/${one.fd}`);
-	return isHeld(byDescriptor) ? byDescriptor : byPath;
+	if (isSameProcessAlive(freezer)) {
+		const byDescriptor = await openTargetFolder(one.target, `/proc/${freezer.pid}/fd/${one.fd}`);
+		if (isHeld(byDescriptor)) return byDescriptor;
+	}
+	return openTargetFolder(one.target);
 }
 
 async function findOtherPaths(superblock: string): Promise<string[]> {

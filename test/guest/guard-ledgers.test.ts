@@ -28,7 +28,7 @@ import { type ProductGuard, startProductGuard } from "../fixtures/product-guard.
 import { requireTools } from "../fixtures/required-tools.ts";
 import { isWritable } from "../fixtures/writable.ts";
 
-const missing = requireTools("root", "mkfs.ext4", "losetup", "fsfreeze", "mount");
+const missing = requireTools("root", "mkfs.ext4", "losetup", "fsfreeze", "mount", "nbdkit", "nbdfuse");
 /** Of the guard, and much for a busy machine: without it there is no thaw at all. */
 const rescueMs = 8_000;
 /** Longer than a rescue takes. */
@@ -339,6 +339,40 @@ describe.skipIf(missing)(`the guard and the ledgers${missing ? `: ${missing}` : 
 			expect(await writable()).toBe(true);
 			expect(existsSync(path)).toBe(true);
 			expect(guard.lines.join("\n")).toMatch(/job lost: \/gone thaw-failed/);
+			// Nothing that it could thaw keeps it.
+			process.kill(guard.pid, "SIGTERM");
+			await poll(() => guard.ended).toBe(true);
+		},
+	);
+
+	// A guard that was started again comes when the paths may have been mounted over.
+	guarded(
+		"a path that hangs holds up no thaw of the others",
+		async ({ stack, dir, target, fileSystem, freezerProcess, tellLedger, begin, writable }) => {
+			const over = join(dir, "hangs");
+			mkdirSync(over);
+			const server = spawn("nbdfuse", [over, "--command", "nbdkit", "-s", "memory", "1M"], { stdio: "ignore" });
+			stack.defer(async () => {
+				server.kill("SIGCONT");
+				await execa("umount", ["--lazy", over], { reject: false });
+				server.kill();
+			});
+			await poll(() => statSync(over).dev !== statSync(dir).dev).toBe(true);
+			server.kill("SIGSTOP");
+			const hangs = { ...target, superblock: "0:99999", mountPoint: "/hangs", openPath: over, ino: "1" };
+			const freezer = freezerProcess();
+			tellLedger("frozen", freezer, {
+				fileSystems: [
+					{ ...hangs, state: "frozen", fd: 998 },
+					{ ...target, state: "frozen", fd: 999 },
+				],
+			});
+			await freeze(fileSystem.mountPoint);
+			const guard = await begin();
+			freezer.kill();
+			expect(await writable()).toBe(true);
+			await poll(() => guard.lines.join("\n")).toMatch(/\/hangs thaw-failed/);
+			server.kill("SIGCONT");
 		},
 	);
 
