@@ -40,7 +40,6 @@ export class FrozenWindow {
 	readonly #options: FrozenWindowOptions;
 	readonly #ended = new AbortController();
 	readonly #forced = Promise.withResolvers<void>();
-	readonly #letGo = new Set<string>();
 	#timer: NodeJS.Timeout | undefined;
 	#begun = false;
 	#asked = false;
@@ -75,7 +74,6 @@ export class FrozenWindow {
 	/** Asks for the thaw of these alone, while the hold goes on: what is not answered is thawed with the others. */
 	thawSome(superblocks: readonly string[]): void {
 		if (!this.#begun || this.#asked) return;
-		for (const one of superblocks) this.#letGo.add(one);
 		this.#options.freezer.thawSome(superblocks);
 	}
 
@@ -191,13 +189,14 @@ export class FrozenWindow {
 		});
 	}
 
-	/** What may be frozen by us: by the ledger, and never what answered that somebody else holds it, or was let go. */
+	/** What may be frozen by us: by the ledger, and never what answered that somebody else holds it, or was thawed. */
 	#suspects(): readonly HeldFolder[] {
 		const { folders, answers, freezer, jobId } = this.#options;
 		return findSuspects(freezer.ledgerPath(jobId), folders).filter(({ target }) => {
 			const freeze = answers.freezes.get(target.superblock)?.result;
 			const thaw = answers.thaws.get(target.superblock)?.result;
-			if (this.#letGo.has(target.superblock) && thaw === "thawed") return false;
+			// The next to freeze it is somebody else.
+			if (thaw === "thawed") return false;
 			return freeze === undefined || freeze === "frozen";
 		});
 	}

@@ -17,9 +17,12 @@ export class HoldAnswers {
 	}
 
 	noteThaw(superblock: string, answer: Answer): void {
-		const before = this.thaws.get(superblock)?.result;
-		// The first FITHAW that answered 0 ended the hold; what came before that answer is no proof of a foreign thaw.
-		if (before === "thawed" || (before === "not-frozen" && answer.result !== "thawed")) return;
+		const before = this.thaws.get(superblock);
+		// The first FITHAW that answered 0 ended the hold; what came before that answer is no proof of a foreign thaw,
+		// unless FIFREEZE had answered by then: what is frozen after that is somebody else's.
+		if (before?.result === "thawed") return;
+		if (before?.result === "not-frozen" && (answer.result !== "thawed" || this.#wasFrozenBefore(superblock, before)))
+			return;
 		this.thaws.set(superblock, answer);
 	}
 
@@ -34,6 +37,11 @@ export class HoldAnswers {
 			const thaw = this.thaws.get(superblock);
 			return { superblock, ...(freeze === undefined ? {} : { freeze }), ...(thaw === undefined ? {} : { thaw }) };
 		});
+	}
+
+	#wasFrozenBefore(superblock: string, thaw: Answer): boolean {
+		const freeze = this.freezes.get(superblock);
+		return freeze?.result === "frozen" && freeze.endedAtMs <= thaw.startedAtMs;
 	}
 
 	#noteOne(superblock: string, answer: Answer): void {

@@ -51,6 +51,22 @@ describe("the answers of a hold", () => {
 		]);
 	});
 
+	test("EINVAL after FIFREEZE's answer stays somebody else's thaw, though a later FITHAW meets a freeze", () => {
+		const answers = new HoldAnswers();
+		answers.note({ type: "fileSystem", superblock: "7:1", result: "frozen", ...times });
+		answers.noteThaw("7:1", { result: "not-frozen", startedAtMs: 5, endedAtMs: 6 });
+		answers.noteThaw("7:1", { result: "thawed", startedAtMs: 7, endedAtMs: 8 });
+		expect(answers.evidence(["7:1"])).toMatchObject([{ thaw: { result: "not-frozen" } }]);
+	});
+
+	test("EINVAL while FIFREEZE was in flight is replaced by the answer of its thaw", () => {
+		const answers = new HoldAnswers();
+		answers.noteThaw("7:1", { result: "not-frozen", startedAtMs: 1, endedAtMs: 2 });
+		answers.note({ type: "fileSystem", superblock: "7:1", result: "frozen", startedAtMs: 0, endedAtMs: 4 });
+		answers.noteThaw("7:1", { result: "thawed", startedAtMs: 7, endedAtMs: 8 });
+		expect(answers.evidence(["7:1"])).toMatchObject([{ thaw: { result: "thawed" } }]);
+	});
+
 	test("a failed FITHAW is replaced by a later answer, a state is no answer", () => {
 		const answers = new HoldAnswers();
 		answers.noteThaw("7:1", { result: "thaw-failed", ...times });

@@ -19,7 +19,10 @@ const target = (superblock: string, mountPoint: string): FreezeTarget => ({
 });
 
 /** A window of two file systems: `/answered` is frozen, the FIFREEZE of `/in-flight` does not return. */
-function openWindow(thaw: Freezer["thaw"]): { window: FrozenWindow; told: string[][] } {
+function openWindow(
+	thaw: Freezer["thaw"],
+	given: { exited?: Freezer["exited"]; thaw?: (fd: number) => Promise<string | undefined> } = {},
+): { window: FrozenWindow; told: string[][] } {
 	const told: string[][] = [];
 	const answers = new HoldAnswers();
 	answers.note({ type: "fileSystem", superblock: "1:1", result: "frozen", startedAtMs: 0, endedAtMs: 1 });
@@ -27,7 +30,7 @@ function openWindow(thaw: Freezer["thaw"]): { window: FrozenWindow; told: string
 	const freezer = {
 		identity: { pid: -1, startTime: "" },
 		thawed: never,
-		exited: never,
+		exited: given.exited ?? never,
 		freeze: () => Promise.reject(new Error("late")),
 		thaw,
 		kill: () => {},
@@ -38,10 +41,10 @@ function openWindow(thaw: Freezer["thaw"]): { window: FrozenWindow; told: string
 		jobId: "j",
 		freezer,
 		folders: [
-			{ target: target("1:1", "/answered"), fd: -1 },
-			{ target: target("1:2", "/in-flight"), fd: -1 },
+			{ target: target("1:1", "/answered"), fd: 1 },
+			{ target: target("1:2", "/in-flight"), fd: 2 },
 		],
-		calls: { thaw: () => never },
+		calls: { thaw: given.thaw ?? (() => never) },
 		answers,
 		clock: systemClock(),
 		onStuck: (mountPoints) => told.push(mountPoints),
@@ -67,4 +70,23 @@ test("what is thawed when it is asked for is never told as stuck", async () => {
 	await window.thaw();
 	await vi.advanceTimersByTimeAsync(5_000);
 	expect(told).toEqual([]);
+});
+
+test("what a rescue has thawed is not thawed again when the freezer is reaped: it is somebody else's by then", async () => {
+	const calls: number[] = [];
+	const reaped = Promise.withResolvers<never>();
+	const { window } = openWindow(() => Promise.reject(new Error("died")), {
+		exited: reaped.promise,
+		thaw: async (fd) => {
+			calls.push(fd);
+			return fd === 2 && calls.filter((one) => one === 2).length < 9 ? "EINVAL" : undefined;
+		},
+	});
+	await window.freeze({ holdLimitMs: 60_000, freezeLimitMs: 100, expedited: true }).catch(() => {});
+	const thawing = window.thaw();
+	await vi.advanceTimersByTimeAsync(5_000);
+	reaped.resolve({} as never);
+	await vi.advanceTimersByTimeAsync(1_000);
+	await thawing;
+	expect(calls.filter((fd) => fd === 1)).toHaveLength(1);
 });
