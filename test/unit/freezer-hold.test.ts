@@ -209,6 +209,20 @@ describe("thawing", () => {
 		expect((await thawing).map(({ result }) => result)).toEqual(["thawed", "thawed", "thawed"]);
 	});
 
+	it("one that answers late is recorded then, and not when all have answered", async () => {
+		const slow = Promise.withResolvers<void>();
+		const made = kernel({ thaw: { 1: ["never"] } });
+		const { options, inFlight, states } = await frozen([0, 0], made);
+		const calls = { ...made.calls, thaw: (fd: number) => slow.promise.then(() => made.calls.thaw(fd)) };
+		const thawing = thawAll({ ...options, calls }, inFlight);
+		// The level is given up meanwhile.
+		await poll(() => states.length).toBeGreaterThan(1);
+		slow.resolve();
+		await poll(() => states.at(-1)).toBe("thawed frozen");
+		made.letGo();
+		await thawing;
+	});
+
 	it("EINVAL is somebody else's thaw; another errno is tried again, then said", async () => {
 		const made = kernel({ thaw: { 0: ["EINVAL"], 1: ["EIO", "EIO", undefined], 2: ["EIO"] } });
 		const { options, inFlight } = await frozen([0, 0, 0], made);

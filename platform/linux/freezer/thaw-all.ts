@@ -22,9 +22,10 @@ export async function thawAll(
 	options: HoldOptions,
 	inFlight: ReadonlyMap<HeldFileSystem, Promise<void>>,
 ): Promise<FileSystemAnswer[]> {
-	const late = [...inFlight].map(([one, freezing]) => freezing.then(() => thawOne(options, one)));
+	const record = () => recordQuietly(options);
+	const late = [...inFlight].map(([one, freezing]) => freezing.then(() => thawOne(options, one)).then(record));
 	const others = options.fileSystems.filter((one) => !inFlight.has(one));
-	const thawing = await thawLevels(options, others, { afterLevel: () => recordQuietly(options) });
+	const thawing = await thawLevels(options, others, { afterLevel: record });
 	await Promise.all([...late, ...thawing]);
 	recordQuietly(options);
 	const atMs = options.nowMs();
@@ -62,7 +63,11 @@ async function thawLevels(
 		const now = level.filter((one) => mayBeFrozenByUs(one.state)).map((one) => thawOne(options, one).then(afterEach));
 		thawing.push(...now);
 		if (now.length === 0) continue;
+		let isOver = false;
+		// While others hang, a rescuer must know what answered: somebody else may freeze that.
+		for (const one of now) void one.then(() => isOver && afterLevel?.());
 		await Promise.race([Promise.all(now), sleep(thawLevelLimitMs, undefined, { ref: false })]);
+		isOver = true;
 		afterLevel?.();
 	}
 	return thawing;
