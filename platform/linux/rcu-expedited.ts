@@ -8,7 +8,7 @@
  */
 import { closeSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { isSameProcessAlive, type ProcessIdentity } from "./process-identity.ts";
+import { findProcessLife, type ProcessIdentity } from "./process-identity.ts";
 
 const kernelSwitch = "/sys/kernel/rcu_expedited";
 const markerPrefix = "rcu-expedited";
@@ -53,8 +53,8 @@ export function isExpedited(switchPath = kernelSwitch): boolean {
 }
 
 /**
- * What a process that was killed left switched on. `in-use`: a process that lives puts it back itself. `failed`: the
- * markers stay. Never throws.
+ * What a process that was killed left switched on, also while the kernel still holds a FIFREEZE of it back. `in-use`: a
+ * process that lives puts it back itself. `failed`: the markers stay. Never throws.
  */
 export function restoreExpedited(
 	folder: string,
@@ -63,7 +63,7 @@ export function restoreExpedited(
 	try {
 		const markers = findMarkers(folder);
 		if (markers.length === 0) return "nothing";
-		if (markers.some(({ owner }) => owner !== undefined && isSameProcessAlive(owner))) return "in-use";
+		if (markers.some(({ owner }) => owner !== undefined && findProcessLife(owner) === "alive")) return "in-use";
 		putBack(
 			markers.map(({ path }) => path),
 			switchPath,

@@ -1,5 +1,5 @@
 /** A freezer that was killed in the instant of the freeze leaves the kernel's `rcu_expedited` on, and its marker. */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -11,9 +11,12 @@ import { systemClock } from "../../extensions/vm-snapshot-linux/clock.ts";
 import { FrozenWindow } from "../../extensions/vm-snapshot-linux/frozen-window.ts";
 import { HoldAnswers } from "../../extensions/vm-snapshot-linux/hold-answers.ts";
 import type { Freezer } from "../../platform/linux/freezer/freezer-client.ts";
+import { findProcessIdentity, findProcessLife } from "../../platform/linux/process-identity.ts";
+import { restoreExpedited } from "../../platform/linux/rcu-expedited.ts";
 import { runInMemory } from "../fixtures/memory-context.ts";
 import { poll } from "../fixtures/poll.ts";
 import { startProductGuard } from "../fixtures/product-guard.ts";
+import { requireTools } from "../fixtures/required-tools.ts";
 
 const missing =
 	process.getuid?.() === 0 && existsSync("/sys/kernel/rcu_expedited")
@@ -45,6 +48,21 @@ describe.skipIf(missing)(`rcu_expedited of a killed freezer${missing ? `: ${miss
 		leaveMarker();
 		await poll(() => markers().length).toBe(1);
 	});
+
+	test.skipIf(requireTools("python3"))(
+		"is put back while a thread of the killed one is still in the kernel",
+		async () => {
+			// Its main thread has ended, another one has not.
+			const ending = "import threading,time,ctypes;threading.Thread(target=lambda:time.sleep(30)).start();";
+			const child = spawn("python3", ["-c", `${ending}ctypes.CDLL(None).pthread_exit(0)`], { stdio: "ignore" });
+			stack.defer(() => void child.kill("SIGKILL"));
+			const identity = findProcessIdentity(child.pid ?? 0) ?? { pid: 0, startTime: "" };
+			await poll(() => findProcessLife(identity)).toBe("ending");
+			writeFileSync(join(freezes, `rcu-expedited.${identity.pid}.${identity.startTime}`), "");
+			expect(restoreExpedited(freezes, join(runDir, "switch"))).toBe("restored");
+			expect(markers()).toEqual([]);
+		},
+	);
 
 	test("is put back by the extension's rescue", async () => {
 		leaveMarker();
