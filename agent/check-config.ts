@@ -1,4 +1,5 @@
 /** For the admin: every fault of a configuration at once, and where each effective value comes from. */
+import { checkShape } from "../contracts/check-shape.ts";
 import { StillpointError } from "../contracts/errors.ts";
 import { findSmallFile } from "../platform/read-small-file.ts";
 import { configSchema, listConfigKeys } from "./config-schema.ts";
@@ -103,7 +104,7 @@ function findValueFaults(
 		onVariable: (key, variable) => void variables.set(key, variable),
 		onFault: (key, variable, error) => void faults.push({ key, variable, what: error.message }),
 	});
-	const parsed = configSchema.safeParse(tree);
+	const parsed = checkShape(configSchema, tree);
 	for (const issue of parsed.error?.issues ?? []) {
 		const path = issue.path.map(String);
 		const keys = issue.code === "unrecognized_keys" ? issue.keys.map((one) => [...path, one]) : [path];

@@ -1,4 +1,5 @@
 /** Orders in, one job at a time out. */
+import { checkShape } from "../contracts/check-shape.ts";
 import { asStillpointError, StillpointError } from "../contracts/errors.ts";
 import type { ExtensionEvent } from "../contracts/extension.ts";
 import type { HoldCommand, OrderAnswer } from "../contracts/hold-protocol.ts";
@@ -48,7 +49,7 @@ export function makeJobRunner(given: {
 	};
 
 	async function order(input: unknown, asker: Asker): Promise<OrderAnswer> {
-		const parsed = orderSchema.safeParse(input);
+		const parsed = checkShape(orderSchema, input);
 		if (!parsed.success) {
 			const issue = parsed.error.issues[0];
 			const jobId = readJobId(input);
@@ -207,6 +208,6 @@ function refused(jobId: string, error: StillpointError): OrderAnswer {
 /** The answer's id must be one, whatever came. */
 function readJobId(input: unknown): string {
 	const jobId = typeof input === "object" && input !== null && "jobId" in input ? input.jobId : undefined;
-	const checked = orderSchema.shape.jobId.safeParse(jobId);
+	const checked = checkShape(orderSchema.shape.jobId, jobId);
 	return checked.success ? checked.data : "invalid";
 }

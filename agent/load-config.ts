@@ -1,8 +1,10 @@
 /** Configuration in layers: defaults < file < environment < flags. */
+
 import { statSync } from "node:fs";
 import { isAbsolute } from "node:path";
 import { closest } from "fastest-levenshtein";
 import type { z } from "zod";
+import { checkShape } from "../contracts/check-shape.ts";
 import { StillpointError } from "../contracts/errors.ts";
 import { checkRootOwnedChain } from "../platform/linux/path-trust.ts";
 import { findSmallFile } from "../platform/read-small-file.ts";
@@ -61,7 +63,7 @@ export async function loadConfig(given: ConfigSources): Promise<LoadedConfig> {
 			throw error;
 		},
 	});
-	const config = configSchema.safeParse(tree);
+	const config = checkShape(configSchema, tree);
 	if (!config.success) throw invalid(config.error, configFile);
 	const { folders, folderOrigins } = joinFolders(given);
 	Object.assign(origins, folderOrigins);

@@ -1,5 +1,6 @@
 import { chmod, cp, mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
+import { checkShape } from "../contracts/check-shape.ts";
 import { StillpointError } from "../contracts/errors.ts";
 import { handlerManifestSchema } from "../contracts/extension.ts";
 
@@ -15,7 +16,7 @@ export async function makeExtension(given: {
 	kit: string;
 }): Promise<string[]> {
 	const { name, language, folder, kit } = given;
-	if (!handlerManifestSchema.shape.name.safeParse(name).success)
+	if (!checkShape(handlerManifestSchema.shape.name, name).success)
 		throw new StillpointError(
 			"usage-invalid",
 			`${JSON.stringify(name)} is no name for an extension: letters, digits, . _ -`,

@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
+import { checkShape } from "../contracts/check-shape.ts";
 import { StillpointError } from "../contracts/errors.ts";
 
 const testSettingsSchema = z.strictObject({
@@ -19,7 +20,7 @@ export async function readTestSettings(path: string): Promise<z.output<typeof te
 	} catch (error) {
 		throw invalid(error instanceof SyntaxError ? "is no JSON" : (error as Error).message);
 	}
-	const parsed = testSettingsSchema.safeParse(content);
+	const parsed = checkShape(testSettingsSchema, content);
 	const issue = parsed.error?.issues[0];
 	if (issue !== undefined) throw invalid([issue.path.join("."), issue.message].filter(Boolean).join(": "));
 	return parsed.data ?? {};

@@ -1,3 +1,4 @@
+import { checkShape } from "../contracts/check-shape.ts";
 import { asStillpointError, StillpointError } from "../contracts/errors.ts";
 import { type HoldEvent, holdEventSchema } from "../contracts/hold-protocol.ts";
 import { type Report, reportSchema } from "../contracts/report.ts";
@@ -37,8 +38,8 @@ export class Inbox {
 }
 
 function parseHeard(params: unknown): Heard | undefined {
-	const event = holdEventSchema.safeParse(params);
+	const event = checkShape(holdEventSchema, params);
 	if (event.success) return { type: "event", event: event.data };
-	const report = reportSchema.safeParse((params as { report?: unknown } | null)?.report);
+	const report = checkShape(reportSchema, (params as { report?: unknown } | null)?.report);
 	return report.success ? { type: "report", report: report.data } : undefined;
 }

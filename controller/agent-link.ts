@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { z } from "zod";
+import { checkShape } from "../contracts/check-shape.ts";
 import {
 	type AgentMessage,
 	agentMessageSchema,
@@ -246,11 +247,11 @@ function parseFrame(text: string | undefined): AgentMessage | UnreadableReport |
 	}
 	if (typeof value !== "object" || value === null || !("type" in value) || typeof value.type !== "string")
 		return invalid("a frame without a type", { fatal: true });
-	const parsed = agentMessageSchema.safeParse(value);
+	const parsed = checkShape(agentMessageSchema, value);
 	if (parsed.success) return parsed.data;
 	const { field, message } = describeIssue(parsed.error);
 	const error = invalid(`message "${value.type.slice(0, 64)}", field "${field}": ${message}`, { field });
-	const report = unreadableReportSchema.safeParse(value);
+	const report = checkShape(unreadableReportSchema, value);
 	if (!report.success) return error;
 	const { sequence, report: content } = report.data;
 	return { type: "unreadable-report", sequence, jobId: content?.jobId, text, error };

@@ -1,4 +1,5 @@
 import type { TLSSocket } from "node:tls";
+import { checkShape } from "../contracts/check-shape.ts";
 import { StillpointError } from "../contracts/errors.ts";
 import { idSchema } from "../contracts/order.ts";
 
@@ -31,7 +32,7 @@ export function identifyCaller(socket: TLSSocket): Caller {
 	if (Date.parse(certificate.valid_to) < Date.now()) return untrusted("CERT_HAS_EXPIRED");
 	const { CN: name, OU: role } = certificate.subject;
 	// Two of either would be a list.
-	if (typeof name !== "string" || !idSchema.safeParse(name).success) return untrusted("no common name");
+	if (typeof name !== "string" || !checkShape(idSchema, name).success) return untrusted("no common name");
 	if (typeof role !== "string" || !holderRoles.includes(role)) return untrusted("no role");
 	return { role: role as Holder["role"], name, serial: certificate.serialNumber.toLowerCase() };
 }

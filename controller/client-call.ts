@@ -1,5 +1,6 @@
 import { type Agent, request } from "node:https";
 import { z } from "zod";
+import { checkShape } from "../contracts/check-shape.ts";
 import { StillpointError } from "../contracts/errors.ts";
 import { errorShapeSchema } from "../contracts/hold-protocol.ts";
 
@@ -23,7 +24,7 @@ export async function callController<T>(url: string, agent: Agent, wanted: Call<
 
 /** The error that an answer tells of. */
 export function parseRefusal(text: string, what: string): StillpointError {
-	const parsed = z.object({ error: errorShapeSchema }).safeParse(parseJson(text, what));
+	const parsed = checkShape(z.object({ error: errorShapeSchema }), parseJson(text, what));
 	if (!parsed.success) return new StillpointError("message-invalid", `the answer to ${what} does not match its schema`);
 	const { code, message, details } = parsed.data.error;
 	return new StillpointError(code, message, { details: { ...details } });
@@ -61,7 +62,7 @@ function parseJson(text: string, what: string): unknown {
 }
 
 function parseAnswer<T>(schema: z.ZodType<T>, value: unknown, { method, path }: Call<unknown>): T {
-	const parsed = schema.safeParse(value);
+	const parsed = checkShape(schema, value);
 	if (parsed.success) return parsed.data;
 	throw new StillpointError("message-invalid", `the answer to ${method} ${path} does not match its schema`, {
 		cause: parsed.error,

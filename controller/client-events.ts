@@ -3,6 +3,7 @@ import type { IncomingMessage } from "node:http";
 import { type Agent, request } from "node:https";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createParser } from "eventsource-parser";
+import { checkShape } from "../contracts/check-shape.ts";
 import { type ControllerEvent, controllerEventSchema } from "../contracts/controller-api.ts";
 import { asStillpointError, StillpointError } from "../contracts/errors.ts";
 import { parseRefusal } from "./client-call.ts";
@@ -148,6 +149,6 @@ function parseEvent(data: string): ControllerEvent | undefined {
 	} catch (error) {
 		throw new StillpointError("message-invalid", "an event is not JSON", { cause: error });
 	}
-	const parsed = controllerEventSchema.safeParse(value);
+	const parsed = checkShape(controllerEventSchema, value);
 	return parsed.success ? parsed.data : undefined;
 }

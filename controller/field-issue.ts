@@ -1,4 +1,5 @@
 import type { z } from "zod";
+import { checkShape } from "../contracts/check-shape.ts";
 import { type ErrorCode, StillpointError } from "../contracts/errors.ts";
 
 /** The first fault that a schema found: which field, and what about it. */
@@ -13,7 +14,7 @@ export function describeIssue(error: z.ZodError): { field: string; message: stri
 
 /** What the schema makes of it, or an error with the code that names the field, also in `details.field`. */
 export function parseFields<S extends z.ZodType>(schema: S, value: unknown, code: ErrorCode): z.output<S> {
-	const parsed = schema.safeParse(value);
+	const parsed = checkShape(schema, value);
 	if (parsed.success) return parsed.data;
 	const { field, message } = describeIssue(parsed.error);
 	throw new StillpointError(code, `field "${field}": ${message}`, { details: { field } });

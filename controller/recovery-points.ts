@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { lstat, mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { checkShape } from "../contracts/check-shape.ts";
 import { idSchema } from "../contracts/order.ts";
 import { type RecoveryPoint, recoveryPointSchema } from "../contracts/recovery-point.ts";
 import { type Verification, verificationSchema } from "../contracts/verification.ts";
@@ -61,7 +62,7 @@ export async function openRecoveryPointFolders(root: string): Promise<RecoveryPo
 		async removeUnfinished() {
 			const found: RecoveryPoint[] = [];
 			for (const name of await readdir(root)) {
-				if (!name.startsWith(idPrefix) || !idSchema.safeParse(name).success) continue;
+				if (!name.startsWith(idPrefix) || !checkShape(idSchema, name).success) continue;
 				if (!(await isThere(join(root, name, manifestName))))
 					await rm(join(root, name), { recursive: true, force: true });
 				else

@@ -7,10 +7,12 @@
  * exception: there the folder lets a group in ("assured" would close it, so its profile is "guarded"), the table says
  * what may be asked, and each peer and all of them together can hold only a little of our memory.
  */
+
 import { chmodSync, chownSync, lstatSync, unlinkSync } from "node:fs";
 import { connect as connectSocket, type Socket } from "node:net";
 import { basename, dirname } from "node:path";
 import { IPCModule } from "node-ipc";
+import { checkShape } from "../contracts/check-shape.ts";
 import { asStillpointError, StillpointError } from "../contracts/errors.ts";
 import {
 	type LocalCallInput,
@@ -133,7 +135,7 @@ export async function serveLocalChannel(options: LocalChannelServerOptions): Pro
 	server.on("call", (data: unknown, socket: Socket) => {
 		const known = callers.get(socket);
 		if (known === undefined) return;
-		const call = wireCallSchema.safeParse(data);
+		const call = checkShape(wireCallSchema, data);
 		if (!call.success) {
 			options.onPeerFault?.(schemaError("a malformed call", call.error));
 			socket.destroy();
@@ -185,12 +187,12 @@ async function answer(call: WireCall, caller: LocalCaller, options: LocalChannel
 	const { input, output, needs, whileFrozen } = localCalls[name];
 	if (options.readersGid !== undefined && needs !== "read")
 		throw new StillpointError("not-allowed", `${name} needs root: the readers' socket only tells`);
-	const params = input.safeParse(call.params);
+	const params = checkShape(input, call.params);
 	if (!params.success) throw schemaError(name, params.error);
 	if (!whileFrozen && options.isFrozen())
 		throw new StillpointError("job-running", `${name} is not answered while file systems are frozen`);
 	const handler = options.handlers[name] as (params: unknown, caller: LocalCaller) => Promise<unknown>;
-	const result = output.safeParse(await within(handler(params.data, caller), call.limitMs, name));
+	const result = checkShape(output, await within(handler(params.data, caller), call.limitMs, name));
 	if (!result.success) throw schemaError(`the answer of ${name}`, result.error, "internal");
 	return result.data;
 }
@@ -242,7 +244,7 @@ export async function connectLocalChannel(options: LocalChannelClientOptions): P
 	client.on("error", (error: unknown) => lost(error));
 	client.on("disconnect", () => lost());
 	client.on("reply", (data: unknown) => {
-		const reply = wireReplySchema.safeParse(data);
+		const reply = checkShape(wireReplySchema, data);
 		const one = reply.success ? waiting.get(reply.data.id) : undefined;
 		if (!reply.success || one === undefined) return;
 		waiting.delete(reply.data.id);
@@ -251,7 +253,7 @@ export async function connectLocalChannel(options: LocalChannelClientOptions): P
 		else one.reject(new StillpointError(error.code, error.message, { details: error.details ?? {} }));
 	});
 	client.on("notify", (data: unknown) => {
-		const message = wireNotifySchema.safeParse(data);
+		const message = checkShape(wireNotifySchema, data);
 		if (!message.success || !Object.hasOwn(localNotifications, message.data.name)) return;
 		try {
 			options.onNotification?.(message.data.name as LocalNotificationName, message.data.params);
@@ -283,7 +285,7 @@ export async function connectLocalChannel(options: LocalChannelClientOptions): P
 				// The agent answers a deadline of its own; ours comes a little later and only when the agent hangs.
 				client.emit("call", { protocol: localProtocolVersion, id, name, params, limitMs: Math.ceil(limitMs) });
 				const result = await within(answered.promise, limitMs + 250, name, signal);
-				const checked = localCalls[name].output.safeParse(result);
+				const checked = checkShape(localCalls[name].output, result);
 				if (!checked.success) throw schemaError(`the answer of ${name}`, checked.error);
 				return checked.data as LocalCallResult<typeof name>;
 			} catch (error) {

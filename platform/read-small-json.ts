@@ -1,5 +1,6 @@
 import { closest, distance } from "fastest-levenshtein";
 import type { z } from "zod";
+import { checkShape } from "../contracts/check-shape.ts";
 import { type ErrorCode, StillpointError } from "../contracts/errors.ts";
 import { findKnownKeys } from "./known-keys.ts";
 import { findSmallFile, findSmallFileSync, type SmallFile } from "./read-small-file.ts";
@@ -49,7 +50,7 @@ const quotedBefore = 10;
 
 /** @throws `is.code` naming the first fields that are wrong; all stand in the details */
 export function checkJson<T>(value: unknown, path: string, is: { code: ErrorCode; schema: z.ZodType<T> }): T {
-	const parsed = is.schema.safeParse(value);
+	const parsed = checkShape(is.schema, value);
 	if (parsed.success) return parsed.data;
 	const issues = parsed.error.issues.map((issue) => {
 		const field = issue.path.map(String).join(".");

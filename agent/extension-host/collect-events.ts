@@ -1,5 +1,6 @@
 import { readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { checkShape } from "../../contracts/check-shape.ts";
 import { type HandlerEvent, handlerEventSchema } from "../../contracts/handler-files.ts";
 import { findSmallFile } from "../../platform/read-small-file.ts";
 
@@ -85,7 +86,7 @@ async function readEvents(path: string): Promise<(HandlerEvent | string)[] | str
 
 /** The reason when it is refused. */
 export function parseEvent(content: unknown, path: string): HandlerEvent | string {
-	const parsed = handlerEventSchema.safeParse(content);
+	const parsed = checkShape(handlerEventSchema, content);
 	if (!parsed.success) {
 		const issue = parsed.error.issues[0];
 		return `${path}: ${issue?.path.map(String).join(".")}: ${issue?.message}`;

@@ -1,7 +1,9 @@
 /** What the host writes for a handler. Every file appears whole. */
+
 import { cp, lstat, mkdir, readdir, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { checkShape } from "../../contracts/check-shape.ts";
 import type { handlerEnvironmentFileSchema } from "../../contracts/extension.ts";
 import { findSmallFile } from "../../platform/read-small-file.ts";
 import { encryptSettings } from "./encrypt-settings.ts";
@@ -126,7 +128,7 @@ async function blankOthers(configFolder: string, current: string, instance: stri
 
 function parseKept(text: string): z.infer<typeof keptSettingsSchema> | undefined {
 	try {
-		return keptSettingsSchema.safeParse(JSON.parse(text)).data;
+		return checkShape(keptSettingsSchema, JSON.parse(text)).data;
 	} catch {
 		return undefined;
 	}

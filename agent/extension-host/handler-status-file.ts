@@ -2,6 +2,7 @@ import { mkdir, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
+import { checkShape } from "../../contracts/check-shape.ts";
 import { handlerErrorCodes, readStatusFileSchema } from "../../contracts/handler-files.ts";
 import { findSmallFile } from "../../platform/read-small-file.ts";
 import { findSmallJson } from "../../platform/read-small-json.ts";
@@ -67,7 +68,7 @@ export function parseHandlerStatus(text: string, path: string, writtenMs: number
 	} catch {
 		return `${path} is no JSON`;
 	}
-	const parsed = readStatusFileSchema.safeParse(content);
+	const parsed = checkShape(readStatusFileSchema, content);
 	if (!parsed.success) {
 		const issue = parsed.error.issues[0];
 		return `${path}: ${issue?.path.map(String).join(".")}: ${issue?.message}`;

@@ -1,5 +1,6 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { checkShape } from "../../contracts/check-shape.ts";
 import { asStillpointError, StillpointError } from "../../contracts/errors.ts";
 import {
 	type HandlerGoalState,
@@ -28,7 +29,7 @@ const code = "settings-invalid";
  */
 export async function readGoalStates(folder: string): Promise<GoalStates> {
 	const found = await readNames(folder);
-	const isName = (name: string) => handlerNameSchema.safeParse(name).success;
+	const isName = (name: string) => checkShape(handlerNameSchema, name).success;
 	const names = found.filter(isName);
 	const wanted = new Map<string, HandlerGoalState>();
 	const faults = new Map<string, StillpointError>();

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from "node:http";
+import { checkShape } from "../../contracts/check-shape.ts";
 import { StillpointError } from "../../contracts/errors.ts";
 import { errorShapeSchema } from "../../contracts/hold-protocol.ts";
 
@@ -35,7 +36,7 @@ function parseRefusal(
 ): StillpointError {
 	const value = parseOrUndefined(text);
 	const inner = typeof value === "object" && value !== null && "error" in value ? value.error : value;
-	const error = errorShapeSchema.safeParse(inner);
+	const error = checkShape(errorShapeSchema, inner);
 	if (!error.success) return new StillpointError("controller-unreachable", `${origin} answered with status ${status}`);
 	const timeMs = Date.parse(date ?? "");
 	const controllerTime = Number.isNaN(timeMs) ? {} : { controllerTime: new Date(timeMs).toISOString() };

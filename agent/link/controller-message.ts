@@ -1,3 +1,4 @@
+import { checkShape } from "../../contracts/check-shape.ts";
 import { type ControllerMessage, controllerMessageSchema } from "../../contracts/controller-messages.ts";
 import { StillpointError } from "../../contracts/errors.ts";
 
@@ -14,7 +15,7 @@ export function parseControllerMessage(text: string): ControllerMessage {
 	}
 	if (typeof value === "object" && value !== null && "type" in value && value.type === "order" && "order" in value)
 		return { type: "order", order: value.order } as ControllerMessage;
-	const message = controllerMessageSchema.safeParse(value);
+	const message = checkShape(controllerMessageSchema, value);
 	if (message.success) return message.data;
 	const issue = message.error.issues[0];
 	throw new StillpointError("message-invalid", `${issue?.path.join(".") || "(all)"}: ${issue?.message}`);

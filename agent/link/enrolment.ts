@@ -1,5 +1,6 @@
 import { hostname } from "node:os";
 import type { z } from "zod";
+import { checkShape } from "../../contracts/check-shape.ts";
 import {
 	type enrolmentRequestSchema,
 	enrolResponseSchema,
@@ -44,7 +45,7 @@ export async function enrol(options: EnrolOptions): Promise<{ agentId: string }>
 	const { key, csr } = await makeKeyAndRequest();
 	const body = { token, csr, machine: describeMachine(options.machine) };
 	const answer = await transport.post({ url: new URL("/v1/enrol", url), ca }, body, signal);
-	const response = enrolResponseSchema.safeParse(answer);
+	const response = checkShape(enrolResponseSchema, answer);
 	if (!response.success) throw new StillpointError("message-invalid", `${url.origin} answered no enrolment`);
 	const { agentId, certificate } = response.data;
 	checkCertificate(certificate, { key, ca, agentId });

@@ -69,7 +69,8 @@ export function clusterFindings({ processes, corosyncFiles, etcdFiles, holdLimit
 /** The runtime value: `token` of the totem section, and `token_coefficient` for each node above two. */
 export function parseCorosyncTokenMs(text: string): number {
 	// Corosync refuses what does not fit into 32 bits.
-	const number = (name: string) => /^\d{1,10}$/.exec(new RegExp(`^\\s*${name}:\\s*(\\S+)`, "m").exec(text)?.[1] ?? "")?.[0];
+	const number = (name: string) =>
+		/^\d{1,10}$/.exec(new RegExp(`^\\s*${name}:\\s*(\\S+)`, "m").exec(text)?.[1] ?? "")?.[0];
 	const nodes = text.match(/^\s*node\s*\{/gm)?.length ?? 0;
 	const token = Number(number("token") ?? corosyncDefaults.tokenMs);
 	const coefficient = Number(number("token_coefficient") ?? corosyncDefaults.coefficientMs);

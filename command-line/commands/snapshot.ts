@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, Option } from "commander";
+import { checkShape } from "../../contracts/check-shape.ts";
 import { asStillpointError, StillpointError } from "../../contracts/errors.ts";
 import type { HoldEvent } from "../../contracts/hold-protocol.ts";
 import { atLeast, levels } from "../../contracts/level.ts";
@@ -197,7 +198,7 @@ function parseOrder(options: Options): Order {
 			: options.exclude.length > 0
 				? { exclude: options.exclude }
 				: ("all" as const);
-	const parsed = orderSchema.safeParse({
+	const parsed = checkShape(orderSchema, {
 		jobId: options.jobId ?? randomUUID(),
 		level: options.level,
 		acceptLevel: atLeast(options.accept, options.level) ? options.level : options.accept,

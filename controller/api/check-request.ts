@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from "node:http";
 import type { Context } from "hono";
+import { checkShape } from "../../contracts/check-shape.ts";
 import { StillpointError } from "../../contracts/errors.ts";
 import { parseFields } from "../field-issue.ts";
 import { readJsonBody, requireNoBody } from "../request-body.ts";
@@ -15,7 +16,7 @@ export type Checked = {
 /** What the route's schemas make of the request; the first fault has the code that the route says, and names its place. */
 export async function checkRequest(route: AnyRoute, context: Context<ApiEnv>): Promise<Checked> {
 	if (route.method !== "GET") refuseBrowserPage(context.env.incoming.headers);
-	const params = route.params.safeParse(context.req.param());
+	const params = checkShape(route.params, context.req.param());
 	if (!params.success) throw new StillpointError(route.unknown ?? "not-found", `no ${context.req.path.slice(0, 128)}`);
 	const query = parseFields(route.query, readQuery(context.req.url), "message-invalid");
 	const { incoming } = context.env;

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { checkShape } from "../../contracts/check-shape.ts";
 import { StillpointError } from "../../contracts/errors.ts";
 import { handlerEnvironmentFileSchema } from "../../contracts/extension.ts";
 import { readLimitedFile } from "./read-limited-file.ts";
@@ -44,7 +45,7 @@ export async function readHandlerEnvironment(packageFolder: string, patienceMs =
 
 /** @throws SyntaxError for what is no JSON, else what `invalid` makes */
 function parseHandlerEnvironment(text: string, invalid: (what: string) => StillpointError): HandlerEnvironment {
-	const parsed = handlerEnvironmentFileSchema.safeParse(JSON.parse(text));
+	const parsed = checkShape(handlerEnvironmentFileSchema, JSON.parse(text));
 	const issue = parsed.error?.issues[0];
 	if (issue !== undefined) throw invalid(`: ${issue.path.join(".")}: ${issue.message}`);
 	const [first] = parsed.data ?? [];

@@ -2,6 +2,7 @@ import { readdir, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
+import { checkShape } from "../../contracts/check-shape.ts";
 import { StillpointError } from "../../contracts/errors.ts";
 import { readHandlerEnvironment } from "./handler-environment.ts";
 import { instancePrefix } from "./instance-name.ts";
@@ -69,7 +70,7 @@ export async function findHandlerSettings(
 	const invalid = (what: string) => new StillpointError("settings-invalid", `${settingsFile}: ${what}`);
 	const found = await findContent(settingsFile, sequenceNumber, which.patienceMs ?? 2_000, invalid);
 	if (found === undefined) return undefined;
-	const parsed = settingsFileSchema.safeParse(found.content);
+	const parsed = checkShape(settingsFileSchema, found.content);
 	const issue = parsed.error?.issues[0];
 	if (issue !== undefined) throw invalid(`${issue.path.join(".")}: ${issue.message}`);
 	const given = parsed.data?.runtimeSettings[0]?.handlerSettings;

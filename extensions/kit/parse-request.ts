@@ -1,3 +1,4 @@
+import { checkShape } from "../../contracts/check-shape.ts";
 import { StillpointError } from "../../contracts/errors.ts";
 import { type SnapshotRequest, snapshotRequestSchema } from "../../contracts/extension.ts";
 
@@ -9,7 +10,7 @@ export function parseRequest(line: string): SnapshotRequest {
 	} catch (cause) {
 		throw new StillpointError("message-invalid", "the request is not JSON", { cause });
 	}
-	const parsed = snapshotRequestSchema.safeParse(content);
+	const parsed = checkShape(snapshotRequestSchema, content);
 	if (parsed.success) return parsed.data;
 	const issues = parsed.error.issues.map((issue) => `${issue.path.map(String).join(".")}: ${issue.message}`);
 	throw new StillpointError("message-invalid", `the request: ${issues.join("; ")}`, { details: { issues } });

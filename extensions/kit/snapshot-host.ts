@@ -1,3 +1,4 @@
+import { checkShape } from "../../contracts/check-shape.ts";
 import { asStillpointError, StillpointError } from "../../contracts/errors.ts";
 import {
 	aliveEveryMs,
@@ -56,7 +57,7 @@ export async function attachToHost(
 		connectLimitMs,
 		onNotification(name, params) {
 			if (name !== "extension.command") return;
-			const parsed = extensionCommandSchema.safeParse(params);
+			const parsed = checkShape(extensionCommandSchema, params);
 			// The host is as trusted as we are; what does not fit is another job's or another version's.
 			if (!parsed.success || parsed.data.jobId !== jobId) return;
 			if (parsed.data.type === "cancel") end(parsed.data.code, "the host cancelled the job");

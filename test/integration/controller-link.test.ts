@@ -63,6 +63,7 @@ describe("frames that are no good", () => {
 		["a number", "5"],
 		["an array", "[]"],
 		["without a type", "{}"],
+		["with a length that can't be compared", JSON.stringify({ type: "thawed", jobId: { length: { toString: 1 } } })],
 		["binary", Buffer.from(hello)],
 		["a word before hello", JSON.stringify({ type: "thawed", jobId: "x" })],
 	])("%s ends the connection with message-invalid", async (_, frame) => {

@@ -120,6 +120,8 @@ describe("hostile frames", () => {
 			'{"type":"call","data":{"protocol":1,"id":"x","name":"agent.status","params":{},"limitMs":5}}\f',
 		"a call with an unknown field":
 			'{"type":"call","data":{"protocol":1,"id":1,"name":"agent.status","params":{},"limitMs":5,"x":1}}\f',
+		"a call whose name has a length that can't be compared":
+			'{"type":"call","data":{"protocol":1,"id":1,"name":{"length":{"toString":1}},"params":{},"limitMs":5}}\f',
 		"a reply that nobody waits for": '{"type":"reply","data":{"id":1}}\f',
 		"invalid UTF-8": "\ud800\f",
 		"only delimiters": "\f\f\f\f",

@@ -1,6 +1,7 @@
 import { readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { checkShape } from "../../../contracts/check-shape.ts";
 import { StillpointError } from "../../../contracts/errors.ts";
 import { handlerStatusFileSchema } from "../../../contracts/extension.ts";
 
@@ -25,7 +26,7 @@ export async function findStatusFile(path: string): Promise<ReadStatus | undefin
 	} catch {
 		throw invalid("is no JSON; write it beside and rename it");
 	}
-	const parsed = handlerStatusFileSchema.safeParse(withDefaults(content));
+	const parsed = checkShape(handlerStatusFileSchema, withDefaults(content));
 	const issue = parsed.error?.issues[0];
 	if (issue !== undefined) throw invalid(`${issue.path.join(".")}: ${issue.message}`);
 	const status = parsed.data?.[0]?.status;

@@ -1,5 +1,6 @@
 import { chmod, cp, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { checkShape } from "../../../contracts/check-shape.ts";
 import { StillpointError } from "../../../contracts/errors.ts";
 import { type HandlerManifest, handlerManifestFileSchema } from "../../../contracts/extension.ts";
 
@@ -45,7 +46,7 @@ export async function readManifest(packageFolder: string): Promise<HandlerManife
 	} catch (error) {
 		throw invalid(error instanceof Error ? error.message : String(error));
 	}
-	const parsed = handlerManifestFileSchema.safeParse(content);
+	const parsed = checkShape(handlerManifestFileSchema, content);
 	const issue = parsed.error?.issues[0];
 	if (issue !== undefined) throw invalid(`${issue.path.join(".")}: ${issue.message}`);
 	const [manifest] = parsed.data ?? [];

@@ -2,7 +2,9 @@
  * A backup task as Azure's service asks for it in the settings of the extension: public and protected settings, in each
  * a text `objectStr` of base64 JSON, and a text `customSettings` of JSON. What we use is checked, the rest is ignored.
  */
+
 import { z } from "zod";
+import { checkShape } from "../../../contracts/check-shape.ts";
 import type { StillpointError } from "../../../contracts/errors.ts";
 import { findBase64 } from "../../kit/find-base64.ts";
 import { type AzureCode, azureError } from "./azure-codes.ts";
@@ -198,7 +200,7 @@ function isSet(value: boolean | string | null | undefined): boolean {
 }
 
 function check<T>(where: string, schema: z.ZodType<T>, value: unknown, code: AzureCode = 11): T {
-	const parsed = schema.safeParse(value);
+	const parsed = checkShape(schema, value);
 	if (parsed.success) return parsed.data;
 	const fields = parsed.error.issues.map(({ path, message }) => [[where, ...path.map(String)].join("."), message]);
 	throw invalid(

@@ -2,7 +2,9 @@
  * Snapshots taken by the host below, asked at Azure's wire address: `presnapshot` before the freeze, `dosnapshot` in
  * the window. It tells of its disks in the order of the LUNs that were asked for.
  */
+
 import { z } from "zod";
+import { checkShape } from "../../../contracts/check-shape.ts";
 import type { StillpointError } from "../../../contracts/errors.ts";
 import { type AzureCode, azureError } from "./azure-codes.ts";
 import type { AzureTask } from "./azure-task.ts";
@@ -183,7 +185,7 @@ function isGood(status: number): boolean {
 
 function parseAnswer<T>(schema: z.ZodType<T>, body: string): T | undefined {
 	try {
-		return schema.safeParse(JSON.parse(body)).data;
+		return checkShape(schema, JSON.parse(body)).data;
 	} catch {
 		return undefined;
 	}

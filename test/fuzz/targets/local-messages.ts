@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import * as fc from "fast-check";
 import { Inbox } from "../../../command-line/inbox.ts";
+import { checkShape } from "../../../contracts/check-shape.ts";
 import { StillpointError } from "../../../contracts/errors.ts";
 import { extensionCommandSchema, recoverAnswerSchema } from "../../../contracts/extension.ts";
 import { freezerCommandSchema, freezerEventSchema } from "../../../contracts/freezer-protocol.ts";
@@ -62,7 +63,7 @@ export async function localMessageTargets(folder: string): Promise<FuzzTarget[]>
 			parser: "platform/linux/freezer/command-lines.ts parseFreezerCommand",
 			inputs: json(freezerCommands),
 			run: (line) => {
-				const wanted = freezerCommandSchema.safeParse(parsedOrUndefined(line));
+				const wanted = checkShape(freezerCommandSchema, parsedOrUndefined(line));
 				const found = outcomeOf(() => parseFreezerCommand(line));
 				// By hand and by the schema: the same answer to whatever comes.
 				assert.equal("value" in found, wanted.success, "the hand-written parser and the schema differ");
@@ -99,7 +100,7 @@ export async function localMessageTargets(folder: string): Promise<FuzzTarget[]>
 			name: "freezer-event",
 			parser: "contracts/freezer-protocol.ts freezerEventSchema",
 			inputs: mutatedValue(fc.constantFrom(...freezerEvents)),
-			run: (value) => void freezerEventSchema.safeParse(value),
+			run: (value) => void checkShape(freezerEventSchema, value),
 			mayThrow: neverThrows,
 		}),
 		fuzzTarget({
@@ -109,12 +110,12 @@ export async function localMessageTargets(folder: string): Promise<FuzzTarget[]>
 				fc.constantFrom<unknown>(...calls, { id: 5, result: reports[0] }, { name: "job.event", params: holdEvents[0] }),
 			),
 			run: (value) => {
-				wireReplySchema.safeParse(value);
-				wireNotifySchema.safeParse(value);
-				const call = wireCallSchema.safeParse(value);
+				checkShape(wireReplySchema, value);
+				checkShape(wireNotifySchema, value);
+				const call = checkShape(wireCallSchema, value);
 				if (!call.success || !Object.hasOwn(localCalls, call.data.name)) return;
 				const { input } = localCalls[call.data.name as LocalCallName];
-				const params = input.safeParse(call.data.params);
+				const params = checkShape(input, call.data.params);
 				if (params.success) assert.deepEqual(input.parse(structuredClone(params.data)), params.data);
 			},
 			mayThrow: neverThrows,
@@ -160,8 +161,8 @@ export async function localMessageTargets(folder: string): Promise<FuzzTarget[]>
 				),
 			),
 			run: (value) => {
-				extensionCommandSchema.safeParse(value);
-				recoverAnswerSchema.safeParse(value);
+				checkShape(extensionCommandSchema, value);
+				checkShape(recoverAnswerSchema, value);
 			},
 			mayThrow: neverThrows,
 		}),

@@ -12,6 +12,7 @@ import { readKnownSecrets } from "../../../command-line/diagnose/known-secrets.t
 import { readJournal } from "../../../command-line/diagnose/read-journal.ts";
 import { makeRedact } from "../../../command-line/diagnose/redact.ts";
 import { renderReport } from "../../../command-line/render-report.ts";
+import { checkShape } from "../../../contracts/check-shape.ts";
 import { StillpointError } from "../../../contracts/errors.ts";
 import { type Report, reportSchema } from "../../../contracts/report.ts";
 import { verificationSchema } from "../../../contracts/verification.ts";
@@ -49,7 +50,7 @@ export function reportTargets(folder: string): FuzzTarget[] {
 			parser: "contracts/report.ts reportSchema; command-line/render-report.ts renderReport; agent/link/fit-report.ts",
 			inputs: mutatedValue(fc.constantFrom(...reports)),
 			run: (value) => {
-				const parsed = reportSchema.safeParse(value);
+				const parsed = checkShape(reportSchema, value);
 				const loose = reportSchema.loose().safeParse(value);
 				assert.equal(loose.success, parsed.success);
 				if (!parsed.success) return;
@@ -121,8 +122,8 @@ export function reportTargets(folder: string): FuzzTarget[] {
 				fc.oneof(fc.nat(), fc.double()),
 			),
 			run: ([value, marker, writtenAtSeconds]) => {
-				verificationSchema.safeParse(value);
-				const report = reportSchema.safeParse(value).data;
+				checkShape(verificationSchema, value);
+				const report = checkShape(reportSchema, value).data;
 				for (const reported of report?.fileSystems ?? [])
 					judgeSameInstant({ report: report as Report, reported, markers: [marker], writtenAtSeconds });
 			},

@@ -11,6 +11,7 @@ import { parseGoalState } from "../../../agent/extension-host/read-goal-states.t
 import { readManifest } from "../../../agent/extension-host/read-manifest.ts";
 import { findKeyLines } from "../../../agent/json-lines.ts";
 import { joinLayers, loadConfig, parseConfigText } from "../../../agent/load-config.ts";
+import { checkShape } from "../../../contracts/check-shape.ts";
 import { StillpointError } from "../../../contracts/errors.ts";
 import { fileSystemFiltersSchema } from "../../../contracts/extension.ts";
 import { blankProtectedSettings } from "../../../extensions/kit/blank-protected-settings.ts";
@@ -84,8 +85,8 @@ export function settingsTargets(folder: string): FuzzTarget[] {
 				hostileText,
 			),
 			run: ([value, pattern, path]) => {
-				const own = fileSystemFiltersSchema.safeParse({ include: [{ mountPoint: pattern }], exclude: [] });
-				const filters = fileSystemFiltersSchema.safeParse(value).data ?? own.data;
+				const own = checkShape(fileSystemFiltersSchema, { include: [{ mountPoint: pattern }], exclude: [] });
+				const filters = checkShape(fileSystemFiltersSchema, value).data ?? own.data;
 				if (filters === undefined) return;
 				const mounted = {
 					superblock: "1:1",
@@ -282,8 +283,9 @@ function expectCode(code: string): (error: unknown) => void {
 }
 
 function secretsIn(text: string): unknown[] {
-	if (text === "") return [];
-	const content: unknown = JSON.parse(text.replace(/^\uFEFF/, ""));
+	const json = text.replace(/^\uFEFF/, "");
+	if (json === "") return [];
+	const content: unknown = JSON.parse(json);
 	const all = isRecord(content) ? content["runtimeSettings"] : undefined;
 	return (Array.isArray(all) ? all : [])
 		.map((one) => (isRecord(one) ? one["handlerSettings"] : undefined))
