@@ -338,7 +338,7 @@ describe.skipIf(missing)(`the guard and the ledgers${missing ? `: ${missing}` : 
 			freezer.kill();
 			expect(await writable()).toBe(true);
 			expect(existsSync(path)).toBe(true);
-			expect(guard.lines.join("\n")).toMatch(/job lost: \/gone thaw-failed/);
+			await poll(() => guard.lines.join("\n")).toMatch(/job lost: \/gone thaw-failed/);
 			// Nothing that it could thaw keeps it.
 			process.kill(guard.pid, "SIGTERM");
 			await poll(() => guard.ended).toBe(true);
