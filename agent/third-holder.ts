@@ -56,6 +56,7 @@ export function makeThirdHolder(given: {
 		freezer: undefined as ProcessIdentity | undefined,
 		timer: undefined as NodeJS.Timeout | undefined,
 		rescue: undefined as Promise<boolean> | undefined,
+		thawed: new Set<string>(),
 	};
 
 	function letGo(): void {
@@ -89,6 +90,7 @@ export function makeThirdHolder(given: {
 		const onResult = (one: RescueResult) => {
 			if (one.result === "thaw-failed") failed.set(one.superblock, one.mountPoint);
 			else failed.delete(one.superblock);
+			if (one.result === "thawed") state.thawed.add(one.superblock);
 		};
 		const told = setInterval(() => {
 			const waiting = failed.size > 0 ? [...failed.values()] : suspects().map(({ target }) => target.mountPoint);
@@ -122,9 +124,10 @@ export function makeThirdHolder(given: {
 		return true;
 	}
 
-	/** By the ledger: what somebody else froze is never thawed. */
+	/** By the ledger: what somebody else froze is never thawed. Nor is what was thawed here: the next one is not ours. */
 	function suspects() {
-		return findSuspects(ledgerPath, state.held?.folders ?? []);
+		const found = findSuspects(ledgerPath, state.held?.folders ?? []);
+		return found.filter(({ target }) => !state.thawed.has(target.superblock));
 	}
 
 	return {

@@ -61,6 +61,10 @@ describe.skipIf(missing)(`the agent as the third holder${missing ? `: ${missing}
 	function makeHolder(told: string[]) {
 		const hold = makeWriteHold();
 		const log = winston.createLogger({ silent: true });
+		log.warn = ((text: string, fields: { result?: string }) => {
+			if (text === "rescue") told.push(`rescue ${fields.result}`);
+			return log;
+		}) as typeof log.warn;
 		const holder = makeThirdHolder({
 			jobId: "j",
 			runDir,
@@ -100,6 +104,18 @@ describe.skipIf(missing)(`the agent as the third holder${missing ? `: ${missing}
 		await freeze(fileSystem.mountPoint);
 		expect(await holder.rescue("a test", new AbortController().signal)).toBe(true);
 		expect(await thaw(fileSystem.mountPoint)).toBe(false);
+	});
+
+	test("thaws nothing a second time when the freezer has ended: the next to freeze it is somebody else", async () => {
+		const told: string[] = [];
+		const { holder } = makeHolder(told);
+		const { pid } = freezerProcess();
+		await holder.open([target]);
+		await holder.freezing({ holdLimitMs: 30_000, freezerPid: pid });
+		await writeLedgerOf("frozen", pid);
+		await freeze(fileSystem.mountPoint);
+		expect(await holder.rescue("a test", new AbortController().signal)).toBe(true);
+		expect(told).toEqual(["rescue thawed"]);
 	});
 
 	test("leaves a foreign freeze alone, and one that was never begun", async () => {
