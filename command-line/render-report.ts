@@ -1,12 +1,12 @@
 /** A report as a page for people: the level first, then why, what writers felt, and the evidence. */
 import { becauseTexts, type Report, type ScriptReport } from "../contracts/report.ts";
-import { type Cell, fields, type Page, paint, plainPage, table } from "./layout.ts";
+import { type Cell, fields, type Page, paint, plainPage, printable, table } from "./layout.ts";
 import { humanMs, humanTime } from "./output.ts";
 import { levelTones } from "./render-jobs.ts";
 
 export function renderReport(report: Report, page: Page = plainPage): string {
 	const parts = [
-		`Job ${paint(report.jobId, "strong", page)}\n${fields(summaryRows(report), page)}`,
+		`Job ${paint(printable(report.jobId), "strong", page)}\n${fields(summaryRows(report), page)}`,
 		part("Disks", page, diskRows(report), [0]),
 		part("File systems", page, fileSystemRows(report)),
 		...(report.scripts.length > 0 ? [`Scripts\n${renderScripts(report.scripts, page)}`] : []),

@@ -207,3 +207,8 @@ test("a check of scripts fits, too", () => {
 	expect(text).toMatch(/^shop +session +looks well/m);
 	expect(text).toContain("bad: broken (file-system at best)");
 });
+
+test("a job's id that another machine made up tells the terminal nothing", () => {
+	const text = renderReport({ ...report, jobId: "a\r\nb\u001b[2J" });
+	expect(text.split("\n")[0]).toBe("Job a\\u{0d} b\\u{1b}[2J");
+});

@@ -152,3 +152,11 @@ test("the last look finds a secret as it is, in JSON and in an address", () => {
 	expect(countSecrets(Buffer.from(encodeURIComponent(odd)), [odd])).toBe(1);
 	expect(countSecrets(Buffer.from("nothing"), [odd, "other"])).toBe(0);
 });
+
+test("a long run of blanks after a word of SQL is soon read", () => {
+	const blanks = " ".repeat(200_000);
+	const said = `password${blanks}x identified${blanks}y requirepass${blanks}z`;
+	// Without a bound this outlasts the limit of any test.
+	expect(text(said)).toBe(said);
+	expect(text("requirepass hunter2")).toBe(`requirepass ${redacted}`);
+});
